@@ -1,0 +1,131 @@
+package sale
+
+import "slices"
+
+// Decided implements Past.
+func (b *Book) Decided(id OrderID) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	i, ok := b.find(id)
+	return ok && b.orders.at(i).outcome != Pending
+}
+
+// Got implements Past.
+func (b *Book) Got(e Email, product ProductID) int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	who, ok := b.findBuyer(e)
+	l := b.lines[product]
+	if !ok || l == nil {
+		return 0
+	}
+	return b.got[gotKey{who, l.index}]
+}
+
+// Status is what is known of an order: false if the book does not hold it, which
+// may only mean that it has not heard of it yet.
+func (b *Book) Status(id OrderID) (Status, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	i, ok := b.find(id)
+	if !ok {
+		return Status{}, false
+	}
+	return b.status(i), true
+}
+
+// Newest are the buyer's orders, newest first, at most max.
+func (b *Book) Newest(e Email, max int) []Status {
+	return b.walk(e, func(taken int, _ uint32) bool { return taken < max })
+}
+
+// Recent are all of the buyer's undecided orders and the newest max of all,
+// oldest first: what a socket is told when it attaches (P6).
+func (b *Book) Recent(e Email, max int) []Status {
+	statuses := b.walk(e, func(taken int, waiting uint32) bool { return taken < max || waiting > 0 })
+	keep := statuses[:0]
+	for i, s := range statuses {
+		if i < max || s.Outcome == Pending {
+			keep = append(keep, s)
+		}
+	}
+	slices.Reverse(keep)
+	return keep
+}
+
+// walk goes from the buyer's newest order to older ones while more says so of
+// the number taken and of those undecided that were not met yet.
+func (b *Book) walk(e Email, more func(taken int, waiting uint32) bool) []Status {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	who, ok := b.findBuyer(e)
+	if !ok {
+		return nil
+	}
+	var statuses []Status
+	w := b.buyers.at(who)
+	waiting := w.waiting
+	for next := w.newest; next != 0 && more(len(statuses), waiting); {
+		r := b.orders.at(next - 1)
+		if !r.void {
+			if r.outcome == Pending {
+				waiting--
+			}
+			statuses = append(statuses, b.status(next-1))
+		}
+		next = r.older
+	}
+	return statuses
+}
+
+// Wait is a buyer's place in the line of one product.
+type Wait struct {
+	Product ProductID
+	Ahead   uint64 // undecided orders before the buyer's first undecided one
+	Decided uint64 // orders decided so far
+}
+
+// Waits are the lines that the buyer stands in, one per product, none if nothing
+// of theirs is undecided. Units available are the stock's to tell, not the book's.
+func (b *Book) Waits(e Email) []Wait {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	who, ok := b.findBuyer(e)
+	if !ok {
+		return nil
+	}
+	w := b.buyers.at(who)
+	var waits []Wait
+	for next, waiting := w.newest, w.waiting; next != 0 && waiting > 0; {
+		r := b.orders.at(next - 1)
+		next = r.older
+		if r.void || r.outcome != Pending {
+			continue
+		}
+		waiting--
+		product := b.products[r.product]
+		l := b.lines[product]
+		if r.place <= l.served {
+			continue // its queue is gone
+		}
+		ahead := r.place - l.served - 1
+		at := slices.IndexFunc(waits, func(x Wait) bool { return x.Product == product })
+		if at < 0 {
+			waits = append(waits, Wait{Product: product, Ahead: ahead, Decided: l.head.Decided})
+		} else {
+			waits[at].Ahead = min(waits[at].Ahead, ahead)
+		}
+	}
+	return waits
+}
+
+// Waiting is how many orders of the product are undecided.
+func (b *Book) Waiting(product ProductID) uint64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	l := b.lines[product]
+	if l == nil {
+		return 0
+	}
+	return l.issued - l.served
+}

@@ -1,0 +1,56 @@
+package sale
+
+// Past is what was decided before: exactly the orders of the product's ledger up
+// to the stock's entry count, neither fewer nor more.
+type Past interface {
+	// Decided tells whether the order has its first outcome already.
+	Decided(id OrderID) bool
+	// Got is how many units of the product the buyer has in accepted orders.
+	Got(buyer Email, product ProductID) int64
+}
+
+// Decide is the rule. It goes through the lines in order and gives each its
+// outcome: a line that is no order is Dead; an order decided before, or earlier
+// in the same group, is a Duplicate (P4); then the buyer's limit is looked at,
+// then the stock. A quantity above what is left is SoldOut and leaves the stock
+// to those behind (P5). It returns the stock after the group, without its head,
+// and one outcome per line.
+//
+// It has no clock, no I/O and no goroutine: the same arguments always give the
+// same result, which is what lets anyone recompute the history (P8).
+func Decide(stock Stock, past Past, lines []Line) (Stock, []Outcome) {
+	outcomes := make([]Outcome, len(lines))
+	seen := make(map[OrderID]struct{}, len(lines))
+	var got map[Email]int64 // units accepted in this group
+	if stock.LimitPerBuyer > 0 {
+		got = make(map[Email]int64)
+	}
+	for i := range lines {
+		if lines[i].Err != nil {
+			outcomes[i] = Dead
+			continue
+		}
+		o := &lines[i].Order
+		if _, again := seen[o.ID]; again || past.Decided(o.ID) {
+			outcomes[i] = Duplicate
+			continue
+		}
+		seen[o.ID] = struct{}{}
+		stock.Decided++
+		units := int64(o.Quantity)
+		switch {
+		case stock.LimitPerBuyer > 0 && past.Got(o.Email, stock.Product)+got[o.Email]+units > stock.LimitPerBuyer:
+			outcomes[i] = LimitReached
+		case units > stock.Available:
+			outcomes[i] = SoldOut
+		default:
+			outcomes[i] = Accepted
+			stock.Available -= units
+			stock.Sold += units
+			if got != nil {
+				got[o.Email] += units
+			}
+		}
+	}
+	return stock, outcomes
+}

@@ -1,0 +1,30 @@
+// Package sale is the rule: who gets what, in which order, and how anyone can
+// check it afterwards. It needs only the standard library, so the promise can be
+// read and tested without a broker.
+//
+// The promise, by the numbers that comments and tests cite:
+//
+//	P1 No oversell: units in accepted orders never exceed the units supplied.
+//	P2 Strict order: orders of a product are decided in queue order; an earlier
+//	   one is never refused for lack of stock that a later one gets, save where
+//	   quantity, a per-buyer limit or a restock between them explains it.
+//	P3 No acknowledged order is lost: what the queue stored reaches an outcome.
+//	P4 Exactly one final outcome per order, and it never changes.
+//	P5 No undersell: stock that exists is sold while someone waits for it.
+//	P6 The outcome reaches the buyer: live, on reconnect, and by GET.
+//	P7 Nobody reads another buyer's orders.
+//	P8 The history explains the stock: the ledger alone is enough to recompute it.
+//
+// The way of a group of orders through the Worker:
+//
+//	Queue ──► Worker.settle ──► Decide (pure)
+//	              │
+//	              ▼
+//	         Stocks.Replace      the point of no return: one compare-and-swap
+//	              │              holds the stock and what was last applied to it
+//	              ▼
+//	         Ledger.Append ──► Book.Apply ──► Announcer ──► Dead ──► Ack
+//
+// Every step after the swap may be repeated without effect, so a crash anywhere
+// is repaired by the queue's redelivery, on the normal path.
+package sale
