@@ -1,0 +1,86 @@
+// The shop's HTTP interface as the page uses it: every call has a deadline,
+// every failure is a Problem that says whether asking again makes sense.
+
+const READ_TIMEOUT = 8_000; // ms
+const BUY_TIMEOUT = 12_000; // ms; an order that waits longer is asked for again under its key
+
+// Problem is a failed call. status is the HTTP status, or 0 when no answer
+// came; retryAfter is in milliseconds, 0 when the shop named none.
+export class Problem extends Error {
+  constructor(status, message, retryAfter = 0) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  // Whether the same request may succeed later. Without an answer, or after
+  // one of these, the order may or may not be in the queue: only a repeat
+  // under the same key tells.
+  get passing() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+  }
+}
+
+export async function products(signal) {
+  const { products: list } = await call('/products', { signal });
+  return list ?? [];
+}
+
+export function product(id, signal) {
+  return call(`/products/${encodeURIComponent(id)}`, { signal });
+}
+
+export async function orders(email, signal) {
+  const { orders: list } = await call(`/orders?email=${encodeURIComponent(email)}`, { signal });
+  return list ?? [];
+}
+
+// placeOrder returns the order's status once the shop has stored it.
+export async function placeOrder({ email, product: id, quantity, key }, signal) {
+  const answer = await call('/buy', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', 'Idempotency-Key': key },
+    body: JSON.stringify({ email, product: id, quantity }),
+    timeout: BUY_TIMEOUT,
+    signal,
+  });
+  if (!answer.order?.id) throw new Problem(0, 'The shop’s answer was cut short.');
+  return answer.order;
+}
+
+async function call(path, { signal, timeout = READ_TIMEOUT, headers = {}, ...rest }) {
+  const abort = new AbortController();
+  const stop = () => abort.abort();
+  const timer = setTimeout(stop, timeout);
+  signal?.addEventListener('abort', stop, { once: true });
+  if (signal?.aborted) stop();
+  try {
+    const answer = await fetch(path, {
+      ...rest,
+      cache: 'no-store',
+      headers: { Accept: 'application/json, application/problem+json', ...headers },
+      signal: abort.signal,
+    });
+    if (answer.ok) return await answer.json();
+    const body = await answer.json().catch(() => ({}));
+    throw new Problem(answer.status, body.message ?? body.detail ?? body.title ?? fallback(answer.status), retryAfter(answer));
+  } catch (err) {
+    if (err instanceof Problem) throw err;
+    throw new Problem(0, navigator.onLine === false ? 'You are offline.' : 'The shop cannot be reached right now.');
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
+function fallback(status) {
+  return status >= 500 ? 'The shop has a problem right now.' : `The shop refused the request (${status}).`;
+}
+
+// Retry-After is a number of seconds or a date (RFC 9110, 10.2.3).
+function retryAfter(answer) {
+  const value = answer.headers.get('Retry-After');
+  if (!value) return 0;
+  const ms = /^\d+$/.test(value.trim()) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return Number.isFinite(ms) ? Math.max(0, ms) : 0;
+}
