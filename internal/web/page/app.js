@@ -246,7 +246,8 @@ async function send(purchase) {
     sending = null;
     look(0);
     draw();
-    if (hadFocus && document.activeElement === document.body) field.buy.focus();
+    // A disabled button loses the focus; it gets it back once drawn anew.
+    if (hadFocus) queueMicrotask(() => document.activeElement === document.body && field.buy.focus());
   }
 }
 

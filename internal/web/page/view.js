@@ -77,7 +77,7 @@ export function shop(phase) {
   el('shop').dataset.phase = phase;
   if (phase === 'ready') return;
   const words = {
-    loading: ['Loading', 'counting the stock…'],
+    loading: ['Loading', 'Counting the stock…'],
     empty: ['Nothing on sale', 'Come back for the next drop.'],
     offline: ['No connection', 'The shop cannot be reached. Trying again…'],
   }[phase];
