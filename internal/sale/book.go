@@ -17,8 +17,9 @@ import (
 // forgets one: a forgotten id could be sold twice (P4). Its bound is therefore a
 // door, not a cache size: see Full.
 type Book struct {
-	max  int
-	seed maphash.Seed
+	max     int
+	seed    maphash.Seed
+	onApply func(ProductID, Head) // set before the first Apply
 
 	mu       sync.RWMutex
 	changed  chan struct{} // closed at the next Apply or Expect, if anyone waits
@@ -78,6 +79,10 @@ type waitingGroup struct {
 func NewBook(max int) *Book {
 	return &Book{max: max, seed: maphash.MakeSeed(), got: map[gotKey]int64{}, lines: map[ProductID]*line{}}
 }
+
+// OnApply has f called after every entry that was applied, on the goroutine that
+// applied it. It must be set before the first Apply, and f must not block.
+func (b *Book) OnApply(f func(ProductID, Head)) { b.onApply = f }
 
 // Full tells that the book holds as many orders as it was made for. The door then
 // refuses new orders; what is in the queue is still decided and kept.
@@ -139,14 +144,22 @@ func (b *Book) AwaitEntries(ctx context.Context, product ProductID, n uint64) er
 // Apply adds the next entry of a product's ledger. An entry that was applied
 // before changes nothing; one that leaves a gap is an error, and changes nothing.
 func (b *Book) Apply(e *Entry) error {
+	applied, err := b.apply(e)
+	if applied && b.onApply != nil {
+		b.onApply(e.Product, e.Head)
+	}
+	return err
+}
+
+func (b *Book) apply(e *Entry) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.line(e.Product)
 	if e.N <= l.head.N {
-		return nil
+		return false, nil
 	}
 	if e.N != l.head.N+1 {
-		return fmt.Errorf("book of %s: entry %d after %d", e.Product, e.N, l.head.N)
+		return false, fmt.Errorf("book of %s: entry %d after %d", e.Product, e.N, l.head.N)
 	}
 	at := e.DecidedAt.UnixMicro()
 	for i := range e.Orders {
@@ -157,7 +170,7 @@ func (b *Book) Apply(e *Entry) error {
 	l.head = e.Head
 	l.serve(e.Epoch, e.Seq)
 	b.wake()
-	return nil
+	return true, nil
 }
 
 func (b *Book) decide(l *line, o *EntryOrder, at int64) {

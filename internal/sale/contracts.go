@@ -63,7 +63,8 @@ type Ledger interface {
 	// Append writes entry n of the product, and is durable once it returns nil.
 	// ErrEntryTaken if there is an entry n, the same or another.
 	Append(ctx context.Context, product ProductID, n uint64, entry []byte) error
-	// Entry reads entry n from the leader. ErrNotFound if there is none.
+	// Entry reads entry n. What it returns never changes; ErrNotFound may come from
+	// a replica that lags behind.
 	Entry(ctx context.Context, product ProductID, n uint64) ([]byte, error)
 }
 

@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// InboxPrefix is where answers to firstcome's requests arrive. Permissions of the
+// application's user name it.
+const InboxPrefix = "_INBOX_firstcome"
+
+// Options say how to reach NATS. The zero value of a field leaves it out.
+type Options struct {
+	URLs          string // comma-separated
+	Name          string // of the connection, as the server lists it
+	Credentials   string // a .creds file
+	User          string
+	Password      string
+	Token         string
+	CA, Cert, Key string                      // PEM files for TLS
+	InProcess     nats.InProcessConnProvider  // the embedded server; URLs is ignored
+	Context       func() (nats.Option, error) // set by callers that use the nats CLI's contexts
+	Log           *slog.Logger
+}
+
+// Conn is the way to NATS: one connection on which orders and decisions travel,
+// and one for what is broadcast, so that a flood of statuses does not delay an
+// acknowledgement behind it.
+type Conn struct {
+	orders    *nats.Conn
+	broadcast *nats.Conn
+	js        jetstream.JetStream // on orders
+	feed      jetstream.JetStream // on broadcast
+	log       *slog.Logger
+
+	mu       sync.Mutex
+	onReturn []func()
+}
+
+// apiTimeout bounds requests that come without a deadline of their own.
+const apiTimeout = 5 * time.Second
+
+// Connect dials, and fails if no server answers. After that it reconnects for
+// ever, and nothing that is published while disconnected is sent later: the
+// caller is told at once, and decides (P3).
+func Connect(o Options) (*Conn, error) {
+	c := &Conn{log: o.Log}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if c.orders, err = c.dial(o, "orders"); err != nil {
+		return nil, err
+	}
+	if c.broadcast, err = c.dial(o, "broadcast"); err != nil {
+		c.orders.Close()
+		return nil, err
+	}
+	if c.js, err = jetstream.New(c.orders, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
+		c.feed, err = jetstream.New(c.broadcast, jetstream.WithDefaultTimeout(apiTimeout))
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	return c, nil
+}
+
+func (c *Conn) dial(o Options, role string) (*nats.Conn, error) {
+	log := c.log.With("connection", role)
+	options := []nats.Option{
+		nats.Name(strings.TrimSpace(o.Name + " " + role)),
+		nats.CustomInboxPrefix(InboxPrefix),
+		nats.Timeout(2 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 250*time.Millisecond),
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(2 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(5 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("lost NATS", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("back at NATS", "server", nc.ConnectedServerName())
+			c.returned()
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			c.asyncError(log, sub, err)
+		}),
+	}
+	switch {
+	case o.Credentials != "":
+		options = append(options, nats.UserCredentials(o.Credentials))
+	case o.Token != "":
+		options = append(options, nats.Token(o.Token))
+	case o.User != "":
+		options = append(options, nats.UserInfo(o.User, o.Password))
+	}
+	if o.CA != "" {
+		options = append(options, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		options = append(options, nats.ClientCert(o.Cert, o.Key))
+	}
+	if o.CA != "" || o.Cert != "" {
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	url := o.URLs
+	if o.InProcess != nil {
+		url = ""
+		options = append(options, nats.InProcessServer(o.InProcess))
+	}
+	nc, err := nats.Connect(url, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return nc, nil
+}
+
+// asyncError says what the server complains about; without it, a missing
+// permission would look like a timeout.
+func (c *Conn) asyncError(log *slog.Logger, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	if errors.Is(err, nats.ErrSlowConsumer) {
+		log.Warn("messages were dropped, sockets are brought up to date from the book", "subject", subject)
+		c.returned()
+		return
+	}
+	log.Error("NATS refuses", "subject", subject, "err", err)
+}
+
+// OnReturn has f called, on a goroutine of the connection's, whenever broadcasts
+// may have been missed. It must not block.
+func (c *Conn) OnReturn(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onReturn = append(c.onReturn, f)
+}
+
+func (c *Conn) returned() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.onReturn {
+		f()
+	}
+}
+
+// The oldest server with everything that the names and settings here need.
+const wantMajor, wantMinor = 2, 12
+
+// Check asks whether JetStream answers and the server is new enough.
+func (c *Conn) Check(ctx context.Context) error {
+	version := c.orders.ConnectedServerVersion()
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("nats-server with unreadable version %q", version)
+	}
+	if major < wantMajor || major == wantMajor && minor < wantMinor {
+		return fmt.Errorf("nats-server %s is too old: %d.%d or later is needed", version, wantMajor, wantMinor)
+	}
+	if max := c.orders.MaxPayload(); max < minPayload {
+		return fmt.Errorf("nats-server's max_payload is %d bytes: at least %d are needed", max, minPayload)
+	}
+	if _, err := c.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	return nil
+}
+
+// Connected tells whether both connections stand.
+func (c *Conn) Connected() bool { return c.orders.IsConnected() && c.broadcast.IsConnected() }
+
+// Drain sends what is buffered and closes; what cannot be sent by the deadline of
+// ctx is dropped. Safe to call twice.
+func (c *Conn) Drain(ctx context.Context) error {
+	var errs []error
+	for _, nc := range []*nats.Conn{c.orders, c.broadcast} {
+		if nc.IsConnected() {
+			if err := nc.FlushWithContext(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("flush NATS: %w", err))
+			}
+		}
+	}
+	c.Close()
+	return errors.Join(errs...)
+}
+
+// Close drops the connections. Safe to call twice.
+func (c *Conn) Close() {
+	c.orders.Close()
+	c.broadcast.Close()
+}

@@ -1,0 +1,303 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
+)
+
+// Follower keeps an instance's book: it folds the ledger, and what waits in the
+// queue. Both without gaps: the ledger through an ordered consumer, the queue
+// through its republished messages, where a gap in the sequences is read from the
+// stream (or was decided meanwhile, and is in the ledger).
+type Follower struct {
+	conn   *Conn
+	book   *sale.Book
+	orders jetstream.Stream
+	ledger jetstream.Stream
+
+	// Owned by Run's goroutine.
+	epoch string
+
+	mu        sync.Mutex
+	changed   chan struct{} // closed when a position moves, if anyone waits
+	ordersAt  uint64        // every message up to this sequence is in the book, or settled
+	ledgerAt  uint64        // every entry up to this stream sequence is in the book
+	ordersEnd uint64        // the highest sequence anyone asked for
+	broken    error         // the fold met something it cannot apply
+
+	want     chan struct{} // has room for one: ordersEnd moved
+	catching rounds
+}
+
+// lineBuffer is how many republished messages may wait for the book. When it is
+// full the client drops, which shows as a gap and is read from the stream.
+const lineBuffer = 4096
+
+// NewFollower binds to both streams, which must exist.
+func NewFollower(ctx context.Context, c *Conn, book *sale.Book) (*Follower, error) {
+	orders, err := c.feed.Stream(ctx, ordersStream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	ledger, err := c.feed.Stream(ctx, ledgerStream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", ledgerStream, err)
+	}
+	f := &Follower{conn: c, book: book, orders: orders, ledger: ledger, want: make(chan struct{}, 1)}
+	f.catching.run = f.catchUp
+	return f, nil
+}
+
+// Run follows until ctx ends. CatchUp returns once it has reached the heads, so
+// the first CatchUp that succeeds tells that the book is built.
+func (f *Follower) Run(ctx context.Context) error {
+	lines := make(chan *nats.Msg, lineBuffer)
+	sub, err := f.conn.broadcast.ChanSubscribe(linePrefix+"*", lines)
+	if err != nil {
+		return fmt.Errorf("subscribe to the line: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
+	entries, err := f.followLedger(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		entries.Stop()
+		<-entries.Closed()
+	}()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-f.want:
+			f.fill(ctx, f.end())
+		case msg := <-lines:
+			f.line(ctx, msg)
+		}
+	}
+	return nil
+}
+
+func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, error) {
+	var consumer jetstream.Consumer
+	err := retry(ctx, func() (err error) {
+		consumer, err = f.conn.feed.OrderedConsumer(ctx, ledgerStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("follow the ledger: %w", err)
+	}
+	entries, err := consumer.Consume(f.entry, jetstream.PullMaxBytes(8<<20), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		f.conn.log.Debug("the ledger's feed was interrupted and goes on", "err", err)
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("follow the ledger: %w", err)
+	}
+	return entries, nil
+}
+
+// entry applies one ledger entry. The instance that decided it has applied it
+// already, which its subject tells without reading it.
+func (f *Follower) entry(msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		f.fail(fmt.Errorf("ledger entry without its position: %w", err))
+		return
+	}
+	product, n, ok := parseLedgerSubject(msg.Subject())
+	if !ok {
+		f.fail(fmt.Errorf("ledger subject %q", msg.Subject()))
+		return
+	}
+	if f.book.Entries(product) < n {
+		entry, err := sale.DecodeEntry(msg.Data())
+		if err == nil {
+			err = f.book.Apply(entry)
+		}
+		if err != nil {
+			f.fail(fmt.Errorf("entry %d of %s: %w", n, product, err))
+			return
+		}
+	}
+	f.move(func() { f.ledgerAt = max(f.ledgerAt, meta.Sequence.Stream) })
+}
+
+// fail notes that the book cannot be right from here on. Readiness ends, CatchUp
+// fails, and the worker's check of the book against the stock stops it: a broken
+// ledger is for a human and `firstcome audit`.
+func (f *Follower) fail(err error) {
+	f.conn.log.Error("the ledger cannot be followed; run firstcome audit", "err", err)
+	f.move(func() { f.broken = err })
+}
+
+// line takes one republished message.
+func (f *Follower) line(ctx context.Context, msg *nats.Msg) {
+	seq, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
+	at, timeErr := time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
+	if err != nil || timeErr != nil {
+		f.conn.log.Warn("a message on the line that the queue did not send", "subject", msg.Subject)
+		return
+	}
+	switch next := f.at() + 1; {
+	case f.epoch == "" || seq > next:
+		f.fill(ctx, seq-1)
+	case seq < next:
+		if !f.renewed(ctx) {
+			return // read from the stream already
+		}
+		f.fill(ctx, seq-1)
+	}
+	if f.at() != seq-1 {
+		return // the gap could not be read; the next message or CatchUp tries again
+	}
+	f.expect(sale.ProductID(strings.TrimPrefix(msg.Subject, linePrefix)), seq, at, msg.Data)
+	f.move(func() { f.ordersAt = seq })
+}
+
+func (f *Follower) expect(product sale.ProductID, seq uint64, at time.Time, data []byte) {
+	m := &sale.Message{Product: product, Epoch: f.epoch, Seq: seq, StoredAt: at, Data: data}
+	f.book.Expect(m, m.Lines())
+}
+
+// renewed tells whether the queue's stream is another one than before.
+func (f *Follower) renewed(ctx context.Context) bool {
+	info, err := f.orders.Info(ctx)
+	if err != nil || epochOf(info) == f.epoch {
+		return false
+	}
+	f.epoch = epochOf(info)
+	f.move(func() { f.ordersAt = 0 })
+	return true
+}
+
+// fill reads what stands in the queue up to sequence to. What is not there any
+// more was settled, and is in the ledger or the dead letters.
+func (f *Follower) fill(ctx context.Context, to uint64) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := f.read(ctx, to); err != nil && ctx.Err() == nil {
+		f.conn.log.Warn("a gap in the line could not be read yet", "from", f.at()+1, "to", to, "err", err)
+	}
+}
+
+func (f *Follower) read(ctx context.Context, to uint64) error {
+	if f.epoch == "" {
+		info, err := f.orders.Info(ctx)
+		if err != nil {
+			return err
+		}
+		f.epoch = epochOf(info)
+		if first := info.State.FirstSeq; first > 0 {
+			f.move(func() { f.ordersAt = first - 1 })
+		}
+	}
+	// Replicas answer the bulk. One that lags lacks the end of the queue, never
+	// its middle, so from the last message that it had the leader is asked.
+	for f.at() < to {
+		n, err := f.readBatch(ctx, to)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	for f.at() < to {
+		msg, err := nextFromLeader(ctx, f.conn.broadcast, ordersStream, f.at()+1)
+		if errors.Is(err, sale.ErrNotFound) || err == nil && msg.Seq > to {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		f.expect(sale.ProductID(strings.TrimPrefix(msg.Subject, ordersPrefix)), msg.Seq, msg.Time, msg.Data)
+		f.move(func() { f.ordersAt = msg.Seq })
+	}
+	f.move(func() { f.ordersAt = max(f.ordersAt, to) })
+	return nil
+}
+
+// CatchUp returns when the book holds everything that the queue and the ledger
+// held at the time of the call, by the word of their leaders. Concurrent calls
+// share the asking.
+func (f *Follower) CatchUp(ctx context.Context) error { return f.catching.join(ctx) }
+
+// catchUpTimeout bounds one round of CatchUp.
+const catchUpTimeout = 2 * time.Second
+
+func (f *Follower) catchUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpTimeout)
+	defer cancel()
+	orders, err := f.orders.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("head of %s: %w", ordersStream, err)
+	}
+	ledger, err := f.ledger.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("head of %s: %w", ledgerStream, err)
+	}
+	return f.await(ctx, orders.State.LastSeq, ledger.State.LastSeq)
+}
+
+// await waits until the book has reached both sequences.
+func (f *Follower) await(ctx context.Context, orders, ledger uint64) error {
+	for {
+		f.mu.Lock()
+		if f.broken != nil {
+			defer f.mu.Unlock()
+			return f.broken
+		}
+		if f.ordersAt >= orders && f.ledgerAt >= ledger {
+			f.mu.Unlock()
+			return nil
+		}
+		if f.ordersAt < orders {
+			f.ordersEnd = max(f.ordersEnd, orders)
+			select {
+			case f.want <- struct{}{}:
+			default: // Run has one waiting and will see the new end
+			}
+		}
+		if f.changed == nil {
+			f.changed = make(chan struct{})
+		}
+		changed := f.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("the book is not up to date: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (f *Follower) at() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ordersAt
+}
+
+func (f *Follower) end() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ordersEnd
+}
+
+func (f *Follower) move(step func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	step()
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}

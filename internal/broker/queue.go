@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
+)
+
+// Queue implements sale.Queue with the product's durable consumer. It opens
+// itself at the first Next and again whenever the consumer was lost.
+type Queue struct {
+	js      jetstream.JetStream
+	product sale.ProductID
+
+	messages jetstream.MessagesContext // nil: not open
+	epoch    string
+}
+
+// NewQueue makes the queue of a product whose consumer exists.
+func NewQueue(c *Conn, product sale.ProductID) *Queue { return &Queue{js: c.js, product: product} }
+
+// Next implements sale.Queue.
+func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
+	for {
+		if q.messages == nil {
+			if err := q.open(ctx); err != nil {
+				return nil, err
+			}
+		}
+		msg, err := q.messages.Next(jetstream.NextContext(ctx))
+		switch {
+		case err == nil:
+			return q.delivery(msg)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			continue // the next pull finds the consumer's new leader
+		default:
+			q.Close()
+			return nil, fmt.Errorf("consumer %s: %w", q.product, err)
+		}
+	}
+}
+
+// open reads the stream's creation time before it pulls: it is the epoch of all
+// that this consumer can deliver, for a recreated stream loses its consumers.
+func (q *Queue) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := q.js.Stream(ctx, ordersStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	consumer, err := stream.Consumer(ctx, string(q.product))
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", q.product, err)
+	}
+	if err := consumerDrift(consumerConfig(q.product), consumer.CachedInfo().Config); err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullPriorityGroup(deciders),
+		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullExpiry/3))
+	if err != nil {
+		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
+	}
+	q.messages, q.epoch = messages, epochOf(stream.CachedInfo())
+	return nil
+}
+
+func epochOf(info *jetstream.StreamInfo) string { return info.Created.UTC().Format(time.RFC3339Nano) }
+
+func (q *Queue) delivery(msg jetstream.Msg) (sale.Delivery, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", q.product, err)
+	}
+	return &delivery{msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
+		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data()}}, nil
+}
+
+// Close stops pulling. A message that was handed out but not yet taken goes back
+// at once, instead of stalling the product until its redelivery.
+func (q *Queue) Close() {
+	if q.messages == nil {
+		return
+	}
+	messages := q.messages
+	q.messages = nil
+	messages.Drain()
+	for {
+		msg, err := messages.Next(jetstream.NextMaxWait(time.Second))
+		if err != nil {
+			messages.Stop()
+			return
+		}
+		_ = msg.Nak() // if it is lost, the redelivery comes later
+	}
+}
+
+// Unpin gives the product back, so that another instance need not wait for the
+// pin to run out.
+func (q *Queue) Unpin(ctx context.Context) error {
+	stream, err := q.js.Stream(ctx, ordersStream)
+	if err == nil {
+		err = stream.UnpinConsumer(ctx, string(q.product), deciders)
+	}
+	if err != nil {
+		return fmt.Errorf("unpin %s: %w", q.product, err)
+	}
+	return nil
+}
+
+type delivery struct {
+	msg   jetstream.Msg
+	m     sale.Message
+	again bool
+}
+
+func (d *delivery) Message() *sale.Message { return &d.m }
+func (d *delivery) Redelivered() bool      { return d.again }
+func (d *delivery) InProgress() error      { return d.msg.InProgress() }
+func (d *delivery) Ack() error             { return d.msg.Ack() }
