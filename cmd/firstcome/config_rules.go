@@ -1,0 +1,228 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxStock     = 1_000_000_000_000
+	maxGroup     = 1000 // so that the largest group fits into one message of 1 MiB
+	maxGroupWait = time.Second
+	maxInFlight  = 64
+	maxReplicas  = 5 // the broker's own bound
+	minSync      = time.Millisecond
+)
+
+var (
+	productID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+	hostName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+)
+
+// validate says everything that is wrong with c, each with its key. A config
+// that passes can be used without looking at its ranges again.
+func (c config) validate() error { return joined(c.check()) }
+
+func (c config) check() []problem {
+	var r rules
+	r.listen("http.listen", c.HTTP.Listen)
+	for i, o := range c.HTTP.AllowedOrigins {
+		r.origin(index("http.allowed_origins", i), o)
+	}
+	for i, p := range c.HTTP.TrustedProxies {
+		r.proxy(index("http.trusted_proxies", i), p)
+	}
+	r.listen("ops.listen", c.Ops.Listen)
+	r.nats(c.NATS)
+	r.atLeast("worker.processing_time", c.Worker.ProcessingTime, 0)
+	r.between("group.max_orders", c.Group.MaxOrders, 1, maxGroup)
+	if c.Group.MaxWait <= 0 || c.Group.MaxWait > maxGroupWait {
+		r.fail("group.max_wait", "must be above 0s and at most %s, is %s", maxGroupWait, c.Group.MaxWait)
+	}
+	r.between("group.in_flight", c.Group.InFlight, 1, maxInFlight)
+	r.from("queue.max_messages", c.Queue.MaxMessages, 1)
+	r.products(c.Products)
+	r.from("limits.per_address", int64(c.Limits.PerAddress), 0)
+	r.from("limits.per_buyer", int64(c.Limits.PerBuyer), 0)
+	r.from("book.max_orders", int64(c.Book.MaxOrders), 1)
+	r.oneOf("auth.mode", c.Auth.Mode, "open")
+	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	r.oneOf("log.format", c.Log.Format, "text", "json")
+	return r.broken
+}
+
+// rules collects what is broken.
+type rules struct{ broken []problem }
+
+func (r *rules) fail(key, format string, args ...any) {
+	r.broken = append(r.broken, problem{key: key, text: fmt.Sprintf(format, args...)})
+}
+
+func (r *rules) between(key string, n, low, high int) {
+	if n < low || n > high {
+		r.fail(key, "must be from %d to %d, is %d", low, high, n)
+	}
+}
+
+func (r *rules) from(key string, n, low int64) {
+	if n < low {
+		r.fail(key, "must be %d or more, is %d", low, n)
+	}
+}
+
+func (r *rules) atLeast(key string, d, low time.Duration) {
+	if d < low {
+		r.fail(key, "must be %s or more, is %s", low, d)
+	}
+}
+
+func (r *rules) oneOf(key, word string, words ...string) {
+	if !slices.Contains(words, word) {
+		r.fail(key, "must be %s, is %q", strings.Join(words, " or "), word)
+	}
+}
+
+func (r *rules) listen(key, address string) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		r.fail(key, "must be host:port such as 127.0.0.1:4000, is %q", address)
+		return
+	}
+	if host != "" && !isHost(host) {
+		r.fail(key, "%q is neither an IP address nor a host name", host)
+	}
+	if !isPort(port) {
+		r.fail(key, "%q is not a port from 0 to 65535", port)
+	}
+}
+
+func isHost(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || hostName.MatchString(host)
+}
+
+func isPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// isHostPort is about the host of a URL, which may come without a port.
+func isHostPort(u *url.URL) bool {
+	return isHost(u.Hostname()) && !strings.HasSuffix(u.Host, ":") && (u.Port() == "" || isPort(u.Port()))
+}
+
+// origin accepts only what a browser sends in its Origin header: origins are
+// compared byte for byte, and any other spelling would never match.
+func (r *rules) origin(key, origin string) {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || !isHostPort(u) {
+		r.fail(key, "must be an origin such as https://shop.example.com, is %q", origin)
+		return
+	}
+	exact := strings.ToLower(u.Scheme + "://" + u.Host)
+	if u.Scheme == "http" {
+		exact = strings.TrimSuffix(exact, ":80")
+	}
+	if u.Scheme == "https" {
+		exact = strings.TrimSuffix(exact, ":443")
+	}
+	if origin != exact {
+		r.fail(key, "browsers would send %q for %q: write it like that", exact, origin)
+	}
+}
+
+func (r *rules) proxy(key, proxy string) {
+	if _, err := netip.ParseAddr(proxy); err == nil {
+		return
+	}
+	if _, err := netip.ParsePrefix(proxy); err != nil {
+		r.fail(key, "must be an IP address or a range such as 10.0.0.0/8, is %q", proxy)
+	}
+}
+
+func (r *rules) nats(c natsConfig) {
+	if c.URL != "" {
+		for i, server := range strings.Split(c.URL, ",") {
+			r.server("nats.url", i+1, strings.TrimSpace(server))
+		}
+	}
+	r.path("nats.credentials", c.Credentials)
+	r.path("nats.tls.ca", c.TLS.CA)
+	r.path("nats.tls.cert", c.TLS.Cert)
+	r.path("nats.tls.key", c.TLS.Key)
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		r.fail("nats.tls", "cert and key belong together: set both or neither")
+	}
+	if (c.User == "") != (c.Password == "") {
+		r.fail("nats.user", "user and password belong together: set both or neither")
+	}
+	if c.User != "" && c.Token != "" {
+		r.fail("nats.token", "set either a token or user and password")
+	}
+	alone := c.URL == "" && c.Embedded.Config == ""
+	if c.Replicas < 1 || c.Replicas > maxReplicas || c.Replicas%2 == 0 {
+		r.fail("nats.replicas", "must be 1, 3 or 5, is %d", c.Replicas)
+	} else if c.Replicas > 1 && alone {
+		r.fail("nats.replicas", "%d copies need a cluster: set nats.url or nats.embedded.config", c.Replicas)
+	}
+	r.listen("nats.embedded.listen", c.Embedded.Listen)
+	r.path("nats.embedded.store_dir", c.Embedded.StoreDir)
+	if c.Embedded.StoreDir == "" && alone {
+		r.fail("nats.embedded.store_dir", "must name a directory")
+	}
+	if c.Embedded.Sync != syncAlways {
+		if d, err := time.ParseDuration(c.Embedded.Sync); err != nil || d < minSync {
+			r.fail("nats.embedded.sync", "must be %s or an interval of at least %s such as 2m, is %q", syncAlways, minSync, c.Embedded.Sync)
+		}
+	}
+	r.path("nats.embedded.config", c.Embedded.Config)
+}
+
+// server names an entry by its number: it may hold a password, and what a URL
+// parser complains about is the URL itself.
+func (r *rules) server(key string, n int, server string) {
+	u, err := url.Parse(server)
+	switch {
+	case err != nil || !isHostPort(u):
+		r.fail(key, "entry %d is not a URL such as nats://127.0.0.1:4222", n)
+	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+		r.fail(key, "entry %d must begin with nats://, tls://, ws:// or wss://", n)
+	}
+}
+
+// path refuses what no file name holds on purpose. Whether the file is there is
+// for whoever opens it to say.
+func (r *rules) path(key, path string) {
+	if !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {
+		r.fail(key, "%q holds characters that are not text", path)
+	}
+}
+
+func (r *rules) products(products []productConfig) {
+	first := map[string]int{}
+	for i, p := range products {
+		key := index("products", i)
+		if !productID.MatchString(p.ID) {
+			r.fail(key+".id", "must be lower-case letters, digits, hyphens and underscores, at most 63, is %q", p.ID)
+		} else if j, ok := first[p.ID]; ok {
+			r.fail(key+".id", "%q is already the id of %s", p.ID, index("products", j))
+		} else {
+			first[p.ID] = i
+		}
+		if p.Stock < 0 || p.Stock > maxStock {
+			r.fail(key+".stock", "must be from 0 to %d, is %d", int64(maxStock), p.Stock)
+		}
+		r.from(key+".limit_per_buyer", p.LimitPerBuyer, 0)
+	}
+}
+
+func index(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRules(t *testing.T) {
+	cluster := func(c *config) { c.NATS.URL = "nats://a" }
+	for _, c := range []struct {
+		key  string
+		set  func(c *config, v any)
+		good []any
+		bad  []any
+	}{
+		{"http.listen", func(c *config, v any) { c.HTTP.Listen = v.(string) },
+			[]any{":0", "0.0.0.0:80", "[::]:80", "localhost:65535", "shop.example.com:80"},
+			[]any{"", "80", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:-1", "::1:80", "a b:80", "-a:80", "a/:80"}},
+		{"ops.listen", func(c *config, v any) { c.Ops.Listen = v.(string) }, []any{":0"}, []any{""}},
+		{"nats.embedded.listen", func(c *config, v any) { c.NATS.Embedded.Listen = v.(string) }, []any{":0"}, []any{""}},
+		{"http.allowed_origins[1]", func(c *config, v any) { c.HTTP.AllowedOrigins = []string{"http://a", v.(string)} },
+			[]any{"https://shop.example.com", "http://localhost:5173", "http://[::1]:5173", "https://a:80", "app://localhost"},
+			[]any{"", "*", "null", "demo", "shop.example.com", "//a", "https://", "https://a/", "https://a/b", "https://a?b", "https://a#b",
+				"https://A", "HTTPS://a", "https://a:443", "http://a:80", "https://u@a", "https://*.a", "https://a:x", "https://a:", "https://a b", " https://a"}},
+		{"http.trusted_proxies[0]", func(c *config, v any) { c.HTTP.TrustedProxies = []string{v.(string)} },
+			[]any{"10.1.2.3", "10.0.0.0/8", "::1", "fd00::/8"}, []any{"", "localhost", "10.0.0.0/33", "10.0.0", "10.0.0.1:80"}},
+		{"nats.url", func(c *config, v any) { c.NATS.URL = v.(string) },
+			[]any{"", "nats://a", "nats://a:4222,tls://b:4222", "ws://a:80", "wss://a/path", "nats://u:p@a:1", "nats://[::1]:4222, nats://b"},
+			[]any{"a", "a:4222", "http://a", "nats://", "nats://a,", ",nats://a", "nats://a:x", "nats://a nats://b", "nats://a:65536"}},
+		{"nats.credentials", func(c *config, v any) { c.NATS.Credentials = v.(string) }, []any{"", "/a b/ü.creds"}, []any{"a\x00b", "a\nb", "\xff"}},
+		{"nats.tls", func(c *config, v any) { c.NATS.TLS = v.(tlsConfig) },
+			[]any{tlsConfig{}, tlsConfig{CA: "ca"}, tlsConfig{Cert: "c", Key: "k"}}, []any{tlsConfig{Cert: "c"}, tlsConfig{Key: "k"}}},
+		{"nats.tls.ca", func(c *config, v any) { c.NATS.TLS.CA = v.(string) }, []any{"ca"}, []any{"\n"}},
+		{"nats.tls.cert", func(c *config, v any) { c.NATS.TLS = tlsConfig{Cert: v.(string), Key: "k"} }, []any{"c"}, []any{"\n"}},
+		{"nats.tls.key", func(c *config, v any) { c.NATS.TLS = tlsConfig{Cert: "c", Key: v.(string)} }, []any{"k"}, []any{"\n"}},
+		{"nats.user", func(c *config, v any) { u := v.([2]string); c.NATS.User, c.NATS.Password = u[0], secret(u[1]) },
+			[]any{[2]string{}, [2]string{"u", "p"}}, []any{[2]string{"u", ""}, [2]string{"", "p"}}},
+		{"nats.token", func(c *config, v any) {
+			c.NATS.User, c.NATS.Password, c.NATS.Token = v.(string), secret(v.(string)), "t"
+		}, []any{""}, []any{"u"}},
+		{"nats.replicas", func(c *config, v any) { cluster(c); c.NATS.Replicas = v.(int) }, []any{1, 3, 5}, []any{-1, 0, 2, 4, 6, 7}},
+		{"nats.replicas", func(c *config, v any) { c.NATS.Replicas = 3; c.NATS.Embedded.Config = v.(string) }, []any{"node.conf"}, []any{""}},
+		{"nats.embedded.store_dir", func(c *config, v any) { c.NATS.Embedded.StoreDir = v.(string) }, []any{"d"}, []any{"", "\x00"}},
+		{"nats.embedded.store_dir", func(c *config, v any) { cluster(c); c.NATS.Embedded.StoreDir = v.(string) }, []any{""}, []any{"\x00"}},
+		{"nats.embedded.sync", func(c *config, v any) { c.NATS.Embedded.Sync = v.(string) },
+			[]any{"always", "2m", "1ms"}, []any{"", "Always", "never", "0s", "-1s", "999us", "5"}},
+		{"nats.embedded.config", func(c *config, v any) { c.NATS.Embedded.Config = v.(string) }, []any{"", "a"}, []any{"\n"}},
+		{"worker.processing_time", func(c *config, v any) { c.Worker.ProcessingTime = v.(time.Duration) },
+			[]any{time.Duration(0), time.Hour}, []any{time.Duration(-1)}},
+		{"group.max_orders", func(c *config, v any) { c.Group.MaxOrders = v.(int) }, []any{1, 1000}, []any{-1, 0, 1001}},
+		{"group.max_wait", func(c *config, v any) { c.Group.MaxWait = v.(time.Duration) },
+			[]any{time.Duration(1), time.Second}, []any{time.Duration(0), time.Duration(-1), time.Second + 1}},
+		{"group.in_flight", func(c *config, v any) { c.Group.InFlight = v.(int) }, []any{1, 64}, []any{0, 65}},
+		{"queue.max_messages", func(c *config, v any) { c.Queue.MaxMessages = v.(int64) }, []any{int64(1), int64(math.MaxInt64)}, []any{int64(0), int64(-1)}},
+		{"products[0].id", func(c *config, v any) { c.Products = []productConfig{{ID: v.(string)}} },
+			[]any{"a", "0", "t-shirt_2", strings.Repeat("a", 63)},
+			[]any{"", "A", "-a", "_a", "a.b", "a b", "a*", "ü", "a\n", strings.Repeat("a", 64)}},
+		{"products[1].id", func(c *config, v any) { c.Products = []productConfig{{ID: "a"}, {ID: v.(string)}} }, []any{"b"}, []any{"a"}},
+		{"products[0].stock", func(c *config, v any) { c.Products = []productConfig{{ID: "a", Stock: v.(int64)}} },
+			[]any{int64(0), int64(1e12)}, []any{int64(-1), int64(1e12 + 1)}},
+		{"products[0].limit_per_buyer", func(c *config, v any) { c.Products = []productConfig{{ID: "a", LimitPerBuyer: v.(int64)}} },
+			[]any{int64(0), int64(1)}, []any{int64(-1)}},
+		{"limits.per_address", func(c *config, v any) { c.Limits.PerAddress = v.(int) }, []any{0, 1}, []any{-1}},
+		{"limits.per_buyer", func(c *config, v any) { c.Limits.PerBuyer = v.(int) }, []any{0, 1}, []any{-1}},
+		{"book.max_orders", func(c *config, v any) { c.Book.MaxOrders = v.(int) }, []any{1}, []any{0}},
+		{"auth.mode", func(c *config, v any) { c.Auth.Mode = v.(string) }, []any{"open"}, []any{"", "token", "Open"}},
+		{"log.level", func(c *config, v any) { c.Log.Level = v.(string) }, []any{"debug", "info", "warn", "error"}, []any{"", "INFO", "trace"}},
+		{"log.format", func(c *config, v any) { c.Log.Format = v.(string) }, []any{"text", "json"}, []any{"", "logfmt"}},
+	} {
+		for _, v := range c.good {
+			cfg := defaultConfig()
+			c.set(&cfg, v)
+			if err := cfg.validate(); err != nil {
+				t.Errorf("%s = %#v: %v", c.key, v, err)
+			}
+		}
+		for _, v := range c.bad {
+			cfg := defaultConfig()
+			c.set(&cfg, v)
+			broken := cfg.check()
+			if len(broken) == 0 {
+				t.Errorf("%s = %#v was accepted", c.key, v)
+			}
+			for _, p := range broken {
+				if p.key != c.key || strings.TrimSpace(p.text) == "" {
+					t.Errorf("%s = %#v: %v, want a problem with that key", c.key, v, p)
+				}
+			}
+			if len(broken) > 0 && !strings.HasPrefix(fmt.Sprint(cfg.validate()), c.key+": ") {
+				t.Errorf("%s = %#v: %v", c.key, v, cfg.validate())
+			}
+		}
+	}
+}
