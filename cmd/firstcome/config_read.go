@@ -37,7 +37,7 @@ func (l *loader) parse(at, key string, data []byte) ast.Node {
 	}
 	var root ast.Node
 	for _, doc := range file.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+		if doc.Body == nil {
 			continue
 		}
 		if root != nil {

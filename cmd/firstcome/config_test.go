@@ -166,12 +166,19 @@ func TestFileErrorsNameKeyAndLine(t *testing.T) {
 			}},
 		"too large a number": {"queue: { max_messages: 99999999999999999999 }\n",
 			[]string{`firstcome.yaml:1: queue.max_messages: must be a whole number, is the string "99999999999999999999"`}},
-		"bad duration":     {"group: { max_wait: 5 ms }\n", []string{`firstcome.yaml:1: group.max_wait: must be a duration such as 5ms or 2s, is "5 ms"`}},
-		"list item":        {"http:\n  trusted_proxies:\n    - ::1\n    - 7\n", []string{"firstcome.yaml:4: http.trusted_proxies[1]: must be a string, is the number 7"}},
-		"key twice":        {"log:\n  level: info\n  level: warn\n", []string{`firstcome.yaml:3: mapping key "level" already defined at [2:3]`}},
-		"second document":  {"log: { level: info }\n---\nlog: { level: warn }\n", []string{"firstcome.yaml:3: a second YAML document"}},
-		"alias":            {"http: &h { listen: :80 }\nops: *h\n", []string{"firstcome.yaml:1: http: must be a section with keys below it, is a YAML anchor", "firstcome.yaml:2: ops: must be a section with keys below it, is a YAML alias"}},
-		"default to blame": {"nats: { replicas: 3 }\n", []string{"firstcome.yaml:1: nats.replicas: 3 copies need a cluster: set nats.url or nats.embedded.config"}},
+		"not decimal": {"group:\n  max_orders: 0x10\n  in_flight: 1_0\n", []string{
+			`firstcome.yaml:2: group.max_orders: must be a whole number, is "0x10"`,
+			`firstcome.yaml:3: group.in_flight: must be a whole number, is "1_0"`,
+		}},
+		"key twice in one line":   {"log: { level: info, level: warn }\n", []string{`firstcome.yaml:1: mapping key "level" already defined at [1:8]`}},
+		"windows line ends":       {"log:\r\n  level: info\r\n  form: json\r\n", []string{"firstcome.yaml:3: log.form: unknown key (known here: level, format)"}},
+		"after comments and text": {"# one\n\nnats:\n  # two\n  url: \"nats://a,\n    nats://b\" # three\n  replica: 1\n", []string{"firstcome.yaml:7: nats.replica: unknown key (known here: url, credentials, tls, replicas, provision, embedded)"}},
+		"bad duration":            {"group: { max_wait: 5 ms }\n", []string{`firstcome.yaml:1: group.max_wait: must be a duration such as 5ms or 2s, is "5 ms"`}},
+		"list item":               {"http:\n  trusted_proxies:\n    - ::1\n    - 7\n", []string{"firstcome.yaml:4: http.trusted_proxies[1]: must be a string, is the number 7"}},
+		"key twice":               {"log:\n  level: info\n  level: warn\n", []string{`firstcome.yaml:3: mapping key "level" already defined at [2:3]`}},
+		"second document":         {"log: { level: info }\n---\nlog: { level: warn }\n", []string{"firstcome.yaml:3: a second YAML document"}},
+		"alias":                   {"http: &h { listen: :80 }\nops: *h\n", []string{"firstcome.yaml:1: http: must be a section with keys below it, is a YAML anchor", "firstcome.yaml:2: ops: must be a section with keys below it, is a YAML alias"}},
+		"default to blame":        {"nats: { replicas: 3 }\n", []string{"firstcome.yaml:1: nats.replicas: 3 copies need a cluster: set nats.url or nats.embedded.config"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := loadConfig(writeConfig(t, c.text), nil)
@@ -259,6 +266,7 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 }
 
 func TestProductsInTheEnvironment(t *testing.T) {
+	file := writeConfig(t, "products: [ {id: cap, stock: 1} ]\n")
 	for text, want := range map[string][]productConfig{
 		"":          nil,
 		"[]":        nil,
@@ -266,7 +274,7 @@ func TestProductsInTheEnvironment(t *testing.T) {
 		"mug=3,a=0": {{ID: "mug", Stock: 3}, {ID: "a"}},
 		"[{id: mug, stock: 3, limit_per_buyer: 1}]": {{ID: "mug", Stock: 3, LimitPerBuyer: 1}},
 	} {
-		got, err := loadConfig("", []string{"FIRSTCOME_PRODUCTS=" + text})
+		got, err := loadConfig(file, []string{"FIRSTCOME_PRODUCTS=" + text})
 		if err != nil || !reflect.DeepEqual(got.Products, want) {
 			t.Errorf("%q: %+v, %v, want %+v", text, got.Products, err, want)
 		}
@@ -296,7 +304,7 @@ func TestEnvironmentErrorsNameTheVariable(t *testing.T) {
 		"FIRSTCOME_GROUP_MAX_WAIT=5",
 		"FIRSTCOME_WORKER_ENABLED=maybe",
 		"FIRSTCOME_OPS_LISTEN=",
-		"FIRSTCOME_PRODUCTS=cap=1,cap=2",
+		"FIRSTCOME_PRODUCTS=CAP=1,cap=1,cap=2",
 		"FIRSTCOME_HTTP_TRUSTED_PROXIES=::1,,",
 	})
 	wantErrors(t, err,
@@ -308,7 +316,8 @@ func TestEnvironmentErrorsNameTheVariable(t *testing.T) {
 		`FIRSTCOME_HTTP_TRUSTED_PROXIES: http.trusted_proxies[2]: must be an IP address or a range such as 10.0.0.0/8, is ""`,
 		`FIRSTCOME_OPS_LISTEN: ops.listen: must be host:port such as 127.0.0.1:4000, is ""`,
 		"FIRSTCOME_GROUP_MAX_ORDERS: group.max_orders: must be from 1 to 1000, is 1001",
-		`FIRSTCOME_PRODUCTS: products[1].id: "cap" is already the id of products[0]`,
+		`FIRSTCOME_PRODUCTS: products[0].id: must be lower-case letters, digits, hyphens and underscores, at most 63, is "CAP"`,
+		`FIRSTCOME_PRODUCTS: products[2].id: "cap" is already the id of products[1]`,
 	)
 }
 
