@@ -25,7 +25,7 @@ type serverLog struct {
 }
 
 func newServerLog(out *slog.Logger) *serverLog {
-	return &serverLog{out: out.With("component", "nats"), fatal: make(chan error, 1)}
+	return &serverLog{out: out, fatal: make(chan error, 1)}
 }
 
 func (l *serverLog) write(level slog.Level, format string, v []any) {

@@ -24,12 +24,12 @@ func TestServerLogKeepsLevels(t *testing.T) {
 		got = append(got, strings.TrimSpace(line))
 	}
 	want := []string{
-		`DEBUG-4 msg="trace 1" component=nats`,
-		`DEBUG msg="debug 2" component=nats`,
-		`DEBUG msg="notice 3" component=nats`,
-		`WARN msg="warn 4" component=nats`,
-		`ERROR msg="error 5" component=nats`,
-		`ERROR msg="fatal 6" component=nats`,
+		`DEBUG-4 msg="trace 1"`,
+		`DEBUG msg="debug 2"`,
+		`DEBUG msg="notice 3"`,
+		`WARN msg="warn 4"`,
+		`ERROR msg="error 5"`,
+		`ERROR msg="fatal 6"`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

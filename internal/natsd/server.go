@@ -42,7 +42,8 @@ type Config struct {
 	// (host and port each), StoreDir and SyncInterval apply where it is
 	// silent. Its log file and signal settings have no effect here.
 	ConfigFile string
-	// Logger gets the server's own log; nil means slog.Default().
+	// Logger gets the server's own log, with the attributes that the caller
+	// gave it; nil means slog.Default().
 	Logger *slog.Logger
 }
 
