@@ -44,7 +44,7 @@ type record struct {
 	quantity  uint16
 	product   uint16
 	outcome   Outcome
-	void      bool // superseded: the ledger had the id with another buyer or product
+	void      bool // superseded: the ledger had the id with another buyer
 }
 
 type buyer struct {
@@ -175,14 +175,14 @@ func (b *Book) apply(e *Entry) (bool, error) {
 
 func (b *Book) decide(l *line, o *EntryOrder, at int64) {
 	who := b.buyer(o.Email)
-	i, known := b.find(o.ID)
+	i, known := b.findIn(l, o.ID)
 	if known {
 		r := b.orders.at(i)
 		if r.outcome != Pending {
 			return // the first outcome stands (P4)
 		}
 		b.buyers.at(r.buyer).waiting--
-		if r.buyer != who || r.product != l.index {
+		if r.buyer != who {
 			// Two queued lines under one id, and the ledger took the other one.
 			r.void = true
 			known = false
@@ -221,7 +221,7 @@ func (b *Book) Expect(m *Message, lines []Line) {
 		if lines[i].Err != nil {
 			continue
 		}
-		if _, known := b.find(o.ID); known {
+		if _, known := b.findIn(l, o.ID); known {
 			continue
 		}
 		who := b.buyer(o.Email)
@@ -263,6 +263,15 @@ func (b *Book) push(l *line, who uint32, o *Order) uint32 {
 
 func (b *Book) find(id OrderID) (uint32, bool) {
 	return b.byID.find(b.hashID(id), func(n uint32) bool { r := b.orders.at(n); return r.id == id && !r.void })
+}
+
+// findIn finds the order of one product: the same id for another one is another
+// order, or products would depend on each other's ledgers (P8).
+func (b *Book) findIn(l *line, id OrderID) (uint32, bool) {
+	return b.byID.find(b.hashID(id), func(n uint32) bool {
+		r := b.orders.at(n)
+		return r.id == id && r.product == l.index && !r.void
+	})
 }
 
 func (b *Book) hashID(id OrderID) uint64 { return maphash.Bytes(b.seed, id[:]) }

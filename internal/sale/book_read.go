@@ -3,10 +3,14 @@ package sale
 import "slices"
 
 // Decided implements Past.
-func (b *Book) Decided(id OrderID) bool {
+func (b *Book) Decided(id OrderID, product ProductID) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	i, ok := b.find(id)
+	l := b.lines[product]
+	if l == nil {
+		return false
+	}
+	i, ok := b.findIn(l, id)
 	return ok && b.orders.at(i).outcome != Pending
 }
 
@@ -23,7 +27,8 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 }
 
 // Status is what is known of an order: false if the book does not hold it, which
-// may only mean that it has not heard of it yet.
+// may only mean that it has not heard of it yet. Ids made here are of one product
+// each; of one that was published by hand for several, it is any of theirs.
 func (b *Book) Status(id OrderID) (Status, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

@@ -3,8 +3,10 @@ package sale
 // Past is what was decided before: exactly the orders of the product's ledger up
 // to the stock's entry count, neither fewer nor more.
 type Past interface {
-	// Decided tells whether the order has its first outcome already.
-	Decided(id OrderID) bool
+	// Decided tells whether the product's order has its first outcome already. The
+	// same id for another product is another order: a product's outcomes depend on
+	// its own ledger alone (P8).
+	Decided(id OrderID, product ProductID) bool
 	// Got is how many units of the product the buyer has in accepted orders.
 	Got(buyer Email, product ProductID) int64
 }
@@ -31,7 +33,7 @@ func Decide(stock Stock, past Past, lines []Line) (Stock, []Outcome) {
 			continue
 		}
 		o := &lines[i].Order
-		if _, again := seen[o.ID]; again || past.Decided(o.ID) {
+		if _, again := seen[o.ID]; again || past.Decided(o.ID, stock.Product) {
 			outcomes[i] = Duplicate
 			continue
 		}
