@@ -98,7 +98,7 @@ func (b *buyer) become(n int64) {
 // here goes through the outcome.
 func (b *buyer) work(ctx context.Context) {
 	for {
-		n, due, ok := b.crew.schedule.take(ctx, b.timer)
+		n, due, ok := b.crew.schedule.take(ctx)
 		if !ok {
 			return
 		}

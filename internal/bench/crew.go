@@ -71,20 +71,27 @@ func (c *crew) dismiss() {
 // work puts the plan's load on and returns how long it took.
 func (c *crew) work(ctx context.Context, p plan) (time.Duration, error) {
 	c.schedule.begin(p, c.timeout)
-	var working sync.WaitGroup
-	for _, b := range c.buyers {
-		working.Go(func() { b.work(ctx) })
-	}
-	working.Wait()
-	took := time.Since(c.schedule.start)
+	var working errgroup.Group
 	if p.rate > 0 {
-		if missed := c.schedule.orders - c.tally.sent; missed > 0 && ctx.Err() == nil {
-			c.tally.mu.Lock()
-			c.tally.note("missed: could not be sent in time", missed)
-			c.tally.mu.Unlock()
-		}
+		working.Go(func() error { return c.schedule.arrive(ctx) })
 	}
-	return took, context.Cause(ctx)
+	for _, b := range c.buyers {
+		working.Go(func() error {
+			b.work(ctx)
+			return nil
+		})
+	}
+	err := working.Wait()
+	took := time.Since(c.schedule.start)
+	if ctx.Err() != nil {
+		return took, context.Cause(ctx)
+	}
+	if missed := c.schedule.orders - c.tally.sent; p.rate > 0 && missed > 0 {
+		c.tally.mu.Lock()
+		c.tally.note("missed: could not be sent in time", missed)
+		c.tally.mu.Unlock()
+	}
+	return took, err
 }
 
 // crowd is the sockets that are only held open.

@@ -53,7 +53,8 @@ type Baseline struct {
 	// Ratio is the target's headline rate by the baseline's; 0 in the open loop,
 	// where both have the rate they are given.
 	Ratio float64 `json:"ratio,omitempty"`
-	// Requests is the median way from request to outcome, in median bare requests.
+	// Requests is the median way from request to outcome, in median bare requests;
+	// closed loop only.
 	Requests float64 `json:"outcome_in_bare_requests,omitempty"`
 }
 
@@ -106,7 +107,7 @@ func (r *run) result(t *target, bare *bareRun) *Result {
 	if r.mode != Open && b.PerSecond > 0 {
 		b.Ratio = res.PerSecond() / b.PerSecond
 	}
-	if res.Outcome != nil && b.Answer.P50 > 0 {
+	if r.mode == Closed && b.Answer.P50 > 0 {
 		b.Requests = res.Outcome.P50 / b.Answer.P50
 	}
 	res.Baseline = b

@@ -203,7 +203,7 @@ func TestBaselineInEveryMode(t *testing.T) {
 			if b == nil || b.Answer.Count != 40 || len(b.Halves) != 2 || len(b.Errors) != 0 || b.PerSecond <= 0 {
 				t.Fatalf("baseline %+v", b)
 			}
-			if (b.Ratio > 0) != (mode != Open) || (b.Requests > 0) != (r.Outcome != nil) {
+			if (b.Ratio > 0) != (mode != Open) || (b.Requests > 0) != (mode == Closed) {
 				t.Errorf("ratio %f, requests %f", b.Ratio, b.Requests)
 			}
 		})

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,9 @@ type schedule struct {
 	plan
 	start time.Time
 	last  time.Duration // no order is sent later than this after start; 0: no end
-	next  atomic.Int64
+
+	next     atomic.Int64 // closed loop
+	arrivals chan int64   // open loop: numbers of orders that are due
 }
 
 // begin starts the clock. An open loop that falls behind gives up patience
@@ -50,32 +53,57 @@ func (s *schedule) begin(p plan, patience time.Duration) {
 	if p.rate > 0 {
 		s.orders = p.planned()
 		s.last = p.due(s.orders) + patience
+		s.arrivals = make(chan int64)
 	}
+}
+
+// arrive runs an open loop's clock until every order has been handed out. When
+// no buyer is free the orders wait here, and their latency counts on.
+func (s *schedule) arrive(ctx context.Context) error {
+	defer close(s.arrivals)
+	clock, err := newAlarm()
+	if err != nil {
+		return fmt.Errorf("clock of the open loop: %w", err)
+	}
+	defer clock.close()
+	stop := context.AfterFunc(ctx, clock.close)
+	defer stop()
+	tooLate := time.NewTimer(s.last)
+	defer tooLate.Stop()
+	for n := range s.orders {
+		if wait := time.Until(s.start.Add(s.due(n))); wait > 0 {
+			if err := clock.sleep(wait); err != nil {
+				if ctx.Err() != nil {
+					return nil // ended, not failed
+				}
+				return fmt.Errorf("clock of the open loop: %w", err)
+			}
+		}
+		select {
+		case s.arrivals <- n:
+		case <-tooLate.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // take returns the number of the caller's next order and the time from which
 // its latency counts, waiting for it in the open loop. ok is false when there
 // are no more, or ctx has ended.
-func (s *schedule) take(ctx context.Context, timer *time.Timer) (n int64, due time.Time, ok bool) {
+func (s *schedule) take(ctx context.Context) (n int64, due time.Time, ok bool) {
+	if s.rate > 0 {
+		if n, ok = <-s.arrivals; !ok {
+			return 0, due, false
+		}
+		return n, s.start.Add(s.due(n)), true
+	}
 	now := time.Now()
 	if s.last > 0 && now.Sub(s.start) >= s.last || ctx.Err() != nil {
 		return 0, now, false
 	}
 	n = s.next.Add(1) - 1
-	if n >= s.orders {
-		return 0, now, false
-	}
-	if s.rate == 0 {
-		return n, now, true
-	}
-	due = s.start.Add(s.due(n))
-	if wait := due.Sub(now); wait > 0 {
-		timer.Reset(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return 0, now, false
-		}
-	}
-	return n, due, true
+	return n, now, n < s.orders
 }
