@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/natscontext"
 )
 
 // InboxPrefix is where answers to firstcome's requests arrive. Permissions of the
@@ -26,9 +27,9 @@ type Options struct {
 	User          string
 	Password      string
 	Token         string
-	CA, Cert, Key string                      // PEM files for TLS
-	InProcess     nats.InProcessConnProvider  // the embedded server; URLs is ignored
-	Context       func() (nats.Option, error) // set by callers that use the nats CLI's contexts
+	CA, Cert, Key string                     // PEM files for TLS
+	InProcess     nats.InProcessConnProvider // the embedded server; URLs is ignored
+	Context       string                     // of the nats CLI; everything above is ignored
 	Log           *slog.Logger
 }
 
@@ -123,7 +124,13 @@ func (c *Conn) dial(o Options, role string) (*nats.Conn, error) {
 		url = ""
 		options = append(options, nats.InProcessServer(o.InProcess))
 	}
-	nc, err := nats.Connect(url, options...)
+	var nc *nats.Conn
+	var err error
+	if o.Context != "" {
+		nc, _, err = natscontext.Connect(o.Context, options...)
+	} else {
+		nc, err = nats.Connect(url, options...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -164,18 +171,21 @@ func (c *Conn) returned() {
 // The oldest server with everything that the names and settings here need.
 const wantMajor, wantMinor = 2, 12
 
+// ErrTooOld is wrapped when the server lacks something that waiting will not bring.
+var ErrTooOld = errors.New("the NATS server will not do")
+
 // Check asks whether JetStream answers and the server is new enough.
 func (c *Conn) Check(ctx context.Context) error {
 	version := c.orders.ConnectedServerVersion()
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("nats-server with unreadable version %q", version)
+		return fmt.Errorf("%w: its version is %q", ErrTooOld, version)
 	}
 	if major < wantMajor || major == wantMajor && minor < wantMinor {
-		return fmt.Errorf("nats-server %s is too old: %d.%d or later is needed", version, wantMajor, wantMinor)
+		return fmt.Errorf("%w: it is %s, and %d.%d or later is needed", ErrTooOld, version, wantMajor, wantMinor)
 	}
 	if max := c.orders.MaxPayload(); max < minPayload {
-		return fmt.Errorf("nats-server's max_payload is %d bytes: at least %d are needed", max, minPayload)
+		return fmt.Errorf("%w: its max_payload is %d bytes, and at least %d are needed", ErrTooOld, max, minPayload)
 	}
 	if _, err := c.js.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
@@ -186,9 +196,9 @@ func (c *Conn) Check(ctx context.Context) error {
 // Connected tells whether both connections stand.
 func (c *Conn) Connected() bool { return c.orders.IsConnected() && c.broadcast.IsConnected() }
 
-// Drain sends what is buffered and closes; what cannot be sent by the deadline of
-// ctx is dropped. Safe to call twice.
-func (c *Conn) Drain(ctx context.Context) error {
+// Flush returns when the server has taken all that was published so far, and all
+// that it sent before that has arrived.
+func (c *Conn) Flush(ctx context.Context) error {
 	var errs []error
 	for _, nc := range []*nats.Conn{c.orders, c.broadcast} {
 		if nc.IsConnected() {
@@ -197,8 +207,15 @@ func (c *Conn) Drain(ctx context.Context) error {
 			}
 		}
 	}
-	c.Close()
 	return errors.Join(errs...)
+}
+
+// Drain flushes and closes; what cannot be sent by the deadline of ctx is
+// dropped. Safe to call twice.
+func (c *Conn) Drain(ctx context.Context) error {
+	err := c.Flush(ctx)
+	c.Close()
+	return err
 }
 
 // Close drops the connections. Safe to call twice.

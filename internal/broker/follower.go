@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -200,27 +199,12 @@ func (f *Follower) read(ctx context.Context, to uint64) error {
 			f.move(func() { f.ordersAt = first - 1 })
 		}
 	}
-	// Replicas answer the bulk. One that lags lacks the end of the queue, never
-	// its middle, so from the last message that it had the leader is asked.
-	for f.at() < to {
-		n, err := f.readBatch(ctx, to)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			break
-		}
-	}
-	for f.at() < to {
-		msg, err := nextFromLeader(ctx, f.conn.broadcast, ordersStream, f.at()+1)
-		if errors.Is(err, sale.ErrNotFound) || err == nil && msg.Seq > to {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	err := readStream(ctx, f.conn, ordersStream, f.at()+1, to, func(msg *storedMsg) {
 		f.expect(sale.ProductID(strings.TrimPrefix(msg.Subject, ordersPrefix)), msg.Seq, msg.Time, msg.Data)
 		f.move(func() { f.ordersAt = msg.Seq })
+	})
+	if err != nil {
+		return err
 	}
 	f.move(func() { f.ordersAt = max(f.ordersAt, to) })
 	return nil

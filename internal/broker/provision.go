@@ -21,8 +21,11 @@ type Layout struct {
 	Products    []sale.Stock
 }
 
+// Beat is how often a message in hand must be reported as in progress.
+const Beat = ackWait / 3
+
 const (
-	ackWait = 5 * time.Second
+	ackWait = 5 * time.Second // to a redelivery
 	// pullExpiry is how long one pull waits at the server, pinTTL how long a
 	// product stays with a worker that does not pull: longer than a pull and the
 	// usual handling, since only a pull renews the pin.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,62 +20,99 @@ const (
 	batchBytes    = 8 << 20
 )
 
-// readBatch reads messages after the current position, not beyond to, and tells
-// how many there were.
-func (f *Follower) readBatch(ctx context.Context, to uint64) (n int, err error) {
-	batch, err := jetstreamext.GetBatch(ctx, f.conn.feed, ordersStream, batchMessages,
-		jetstreamext.GetBatchSeq(f.at()+1), jetstreamext.GetBatchMaxBytes(batchBytes))
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", ordersStream, err)
-	}
-	for msg, err := range batch {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return n, nil
-		}
-		if err != nil {
-			return n, fmt.Errorf("read %s: %w", ordersStream, err)
-		}
-		if msg.Sequence > to {
-			f.move(func() { f.ordersAt = to })
-			return n, nil
-		}
-		f.expect(sale.ProductID(strings.TrimPrefix(msg.Subject, ordersPrefix)), msg.Sequence, msg.Time, msg.Data)
-		f.move(func() { f.ordersAt = msg.Sequence })
-		n++
-	}
-	return n, nil
-}
-
 // storedMsg is a message as the JetStream API shows it.
 type storedMsg struct {
 	Subject string    `json:"subject"`
 	Seq     uint64    `json:"seq"`
+	Headers []byte    `json:"hdrs"`
 	Data    []byte    `json:"data"`
 	Time    time.Time `json:"time"`
+
+	header nats.Header
+}
+
+// readStream visits, in sequence, every message that the stream holds from one
+// sequence to another, both included. Replicas answer the bulk. One that lags
+// lacks the end of the stream, never its middle, so behind the last message that
+// it had the leader is asked.
+func readStream(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) error {
+	for next := from; next <= to; from = next {
+		var err error
+		if next, err = readBatch(ctx, c, stream, from, to, visit); err != nil {
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		if next == from {
+			break
+		}
+	}
+	for from <= to {
+		msg, err := nextFromLeader(ctx, c.broadcast, stream, from)
+		if errors.Is(err, sale.ErrNotFound) || err == nil && msg.Seq > to {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		visit(msg)
+		from = msg.Seq + 1
+	}
+	return nil
+}
+
+// readBatch visits what one direct get brings, and returns where to go on.
+func readBatch(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) (next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	batch, err := jetstreamext.GetBatch(ctx, c.feed, stream, batchMessages,
+		jetstreamext.GetBatchSeq(from), jetstreamext.GetBatchMaxBytes(batchBytes))
+	if err != nil {
+		return from, err
+	}
+	next = from
+	for msg, err := range batch {
+		switch {
+		case errors.Is(err, jetstreamext.ErrNoMessages):
+			return next, nil
+		case err != nil:
+			return next, err
+		case msg.Sequence > to:
+			return to + 1, nil
+		}
+		visit(&storedMsg{Subject: msg.Subject, Seq: msg.Sequence, Data: msg.Data, Time: msg.Time, header: msg.Header})
+		next = msg.Sequence + 1
+	}
+	return next, nil
 }
 
 // nextFromLeader reads the first message at or after seq, from the stream's
 // leader. nats.go would use a direct get, which any replica answers.
 func nextFromLeader(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (*storedMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	ask := fmt.Appendf(nil, `{"seq":%d,"next_by_subj":">"}`, seq)
 	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", stream, err)
+		return nil, err
 	}
 	var got struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *storedMsg          `json:"message"`
 	}
 	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return nil, fmt.Errorf("read %s: %w", stream, err)
+		return nil, err
 	}
 	switch {
 	case got.Error != nil && got.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return nil, sale.ErrNotFound
 	case got.Error != nil:
-		return nil, fmt.Errorf("read %s: %w", stream, got.Error)
+		return nil, got.Error
 	case got.Message == nil:
-		return nil, fmt.Errorf("read %s: an empty answer", stream)
+		return nil, errors.New("an empty answer")
+	}
+	if len(got.Message.Headers) > 0 {
+		if got.Message.header, err = nats.DecodeHeadersMsg(got.Message.Headers); err != nil {
+			return nil, err
+		}
 	}
 	return got.Message, nil
 }

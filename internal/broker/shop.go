@@ -100,3 +100,37 @@ func (s *Shop) Close() {
 	}
 	<-s.done
 }
+
+// WatchStock calls f with every stock value that is there, and with every later
+// one, until ctx ends or f fails.
+func WatchStock(ctx context.Context, c *Conn, f func(sale.Stock) error) error {
+	kv, err := c.feed.KeyValue(ctx, stockBucket)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", stockBucket, err)
+	}
+	watcher, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", stockBucket, err)
+	}
+	defer func() { _ = watcher.Stop() }() // fails only if the connection is gone
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return fmt.Errorf("watch bucket %s: it ended", stockBucket)
+			}
+			if entry == nil {
+				continue
+			}
+			stock, err := sale.DecodeStock(entry.Value())
+			if err == nil {
+				err = f(stock)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}

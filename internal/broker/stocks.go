@@ -59,6 +59,28 @@ func (s *Stocks) Create(ctx context.Context, stock sale.Stock) error {
 	return nil
 }
 
+// Change replaces the product's stock by what change makes of it, and tries again
+// with the newer value whenever somebody else was first. It returns what is stored
+// now. An error of change ends it and is returned as it is.
+func (s *Stocks) Change(ctx context.Context, product sale.ProductID, change func(sale.Stock) (sale.Stock, error)) (sale.Stock, error) {
+	for {
+		stock, version, err := s.Load(ctx, product)
+		if err != nil {
+			return stock, err
+		}
+		next, err := change(stock)
+		if err != nil {
+			return stock, err
+		}
+		if _, err = s.Replace(ctx, version, &next); err == nil {
+			return next, nil
+		}
+		if !errors.Is(err, sale.ErrConflict) {
+			return stock, err
+		}
+	}
+}
+
 // Products lists the products that have a stock.
 func (s *Stocks) Products(ctx context.Context) ([]sale.ProductID, error) {
 	keys, err := s.kv.ListKeys(ctx)

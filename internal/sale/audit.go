@@ -3,6 +3,7 @@ package sale
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 )
 
 // Finding is one broken promise, found in what is stored.
@@ -303,3 +304,13 @@ func (a *Audit) Finish() []Finding {
 
 // Summary is what the audit counted. It is complete after Finish.
 func (a *Audit) Summary() Summary { return a.summary }
+
+// Bound is the number of the last entry that belongs to the stock value: a sale
+// that goes on appends others, which this audit leaves out. Without a readable
+// value every entry belongs.
+func (a *Audit) Bound() uint64 {
+	if a.stock == nil {
+		return math.MaxUint64
+	}
+	return a.stock.Entries
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"firstcome/internal/sale"
+)
+
+// metrics is what an operator watches. No label holds an address: products are
+// few and chosen by the operator, buyers are neither.
+type metrics struct {
+	registry    *prometheus.Registry
+	orders      *prometheus.CounterVec
+	decision    *prometheus.HistogramVec
+	group       *prometheus.HistogramVec
+	redelivered *prometheus.CounterVec
+	conflicts   *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firstcome_orders_total",
+			Help: "Orders decided by this instance, by outcome; lines that were duplicates or dead included."}, []string{"product", "outcome"}),
+		decision: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "firstcome_decision_seconds",
+			Help:    "Time from the delivery of a group to its committed decision.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"product"}),
+		group: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "firstcome_group_orders",
+			Help: "Orders in a decided group.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}, []string{"product"}),
+		redelivered: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firstcome_redeliveries_total",
+			Help: "Queue messages that were delivered to this instance again."}, []string{"product"}),
+		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firstcome_stock_conflicts_total",
+			Help: "Compare-and-swaps of the stock that were lost, or whose end was unknown."}, []string{"product"}),
+	}
+	m.registry.MustRegister(m.orders, m.decision, m.group, m.redelivered, m.conflicts,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// watch adds the gauges that are read off the running parts.
+func (m *metrics) watch(in *instance) {
+	m.registry.MustRegister(&waiting{in: in, desc: prometheus.NewDesc("firstcome_waiting_orders",
+		"Orders in the queue that are undecided.", []string{"product"}, nil)},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_sockets",
+			Help: "Open WebSockets."}, func() float64 { return float64(in.web.Sockets()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_book_orders",
+			Help: "Orders that the book holds."}, func() float64 { return float64(in.book.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_nats_connected",
+			Help: "1 while NATS is connected."}, func() float64 {
+			if in.conn.Connected() {
+				return 1
+			}
+			return 0
+		}))
+}
+
+// Decided implements sale.Observer.
+func (m *metrics) Decided(product sale.ProductID, outcomes []sale.Outcome, took time.Duration) {
+	p := string(product)
+	m.decision.WithLabelValues(p).Observe(took.Seconds())
+	m.group.WithLabelValues(p).Observe(float64(len(outcomes)))
+	var count [sale.Dead + 1]int
+	for _, o := range outcomes {
+		count[o]++
+	}
+	for o, n := range count {
+		if n > 0 {
+			m.orders.WithLabelValues(p, sale.Outcome(o).String()).Add(float64(n))
+		}
+	}
+}
+
+// Redelivered implements sale.Observer.
+func (m *metrics) Redelivered(product sale.ProductID) {
+	m.redelivered.WithLabelValues(string(product)).Inc()
+}
+
+// Conflict implements sale.Observer.
+func (m *metrics) Conflict(product sale.ProductID) {
+	m.conflicts.WithLabelValues(string(product)).Inc()
+}
+
+// waiting collects the length of every product's line.
+type waiting struct {
+	in   *instance
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (w *waiting) Describe(to chan<- *prometheus.Desc) { to <- w.desc }
+
+// Collect implements prometheus.Collector.
+func (w *waiting) Collect(to chan<- prometheus.Metric) {
+	for _, stock := range w.in.shop.Products() {
+		to <- prometheus.MustNewConstMetric(w.desc, prometheus.GaugeValue,
+			float64(w.in.book.Waiting(stock.Product)), string(stock.Product))
+	}
+}

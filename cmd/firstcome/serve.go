@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/natsd"
+	"firstcome/internal/sale"
+	"firstcome/internal/web"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run an instance, with an embedded NATS server or on a cluster",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(file, os.Environ())
+			if err != nil {
+				return usageError{err}
+			}
+			log := newLogger(cfg.Log, c.ErrOrStderr())
+			return serve(c.Context(), cfg, log, serveOptions{ready: func(a addresses) {
+				log.Info("ready", "http", a.http, "ops", a.ops, "nats", a.nats)
+			}})
+		},
+	}
+	c.Flags().StringVar(&file, "config", "", "the configuration file")
+	return c
+}
+
+func newLogger(c logConfig, to interface{ Write([]byte) (int, error) }) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // validated; the zero level is info
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+type serveOptions struct {
+	loopbackOrigins bool
+	ready           func(addresses)
+}
+
+// addresses are where an instance really listens.
+type addresses struct{ http, ops, nats string }
+
+// stopTime bounds each stage of the stop, so that a broker that is away cannot
+// hold an instance for ever.
+const stopTime = 15 * time.Second
+
+// instance is one running firstcome. This is the only place where the parts meet:
+//
+//	        ┌────────────── web (1) ──────────────┐
+//	HTTP ──►│ intake, orders, products     hub    │◄── WebSockets
+//	        └──┬──────────────┬─────────────▲─────┘
+//	           ▼ Place        │ reads       │ Deliver
+//	     broker.Intake (1)    ▼             │
+//	           │          sale.Book (1) ◄───┼───── broker.Follower (1)
+//	           ▼              ▲             │            ▲
+//	  NATS: ORDERS ──► sale.Worker (1 per product) ──► KV stock, LEDGER, status.>
+//
+// Started from the bottom up; stopped from the top down: intake refuses (readyz
+// says so first), groups in hand are flushed, each worker finishes its message,
+// sockets close with 1001, NATS is drained, the embedded server stops.
+type instance struct {
+	cfg     config
+	log     *slog.Logger
+	metrics *metrics
+
+	nats     *natsd.Server // nil on a cluster
+	conn     *broker.Conn
+	book     *sale.Book
+	intake   *broker.Intake
+	follower *broker.Follower
+	shop     *broker.Shop
+	crew     *crew // nil if this instance only serves buyers
+	web      *web.Server
+	ops      *opsServer
+
+	running   sync.WaitGroup // every goroutine started here
+	following context.Context
+	unfollow  context.CancelFunc // ends those that keep the book and the sockets up to date
+	unhear    func() error
+	returned  chan struct{} // has room for one: broadcasts may have been missed
+}
+
+// serve runs an instance until ctx ends or a part of it fails.
+func serve(ctx context.Context, cfg config, log *slog.Logger, o serveOptions) error {
+	in := &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1)}
+	failed := make(chan error, 3) // one each: web, ops, nats
+	a, err := in.start(ctx, o, failed)
+	if err == nil {
+		if o.ready != nil {
+			o.ready(a)
+		}
+		select {
+		case <-ctx.Done():
+			log.Info("stopping")
+		case err = <-failed:
+			log.Error("a part failed, stopping", "err", err)
+		}
+	} else if ctx.Err() != nil {
+		err = nil // told to stop before it was ready
+	}
+	return errors.Join(err, in.stop())
+}
+
+func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- error) (a addresses, err error) {
+	opsListener, err := net.Listen("tcp", in.cfg.Ops.Listen)
+	if err != nil {
+		return a, fmt.Errorf("ops.listen: %w", err)
+	}
+	in.ops = newOpsServer(in)
+	in.running.Go(func() { failed <- in.ops.serve(opsListener) })
+	a.ops = opsListener.Addr().String()
+
+	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen)
+	if err != nil {
+		return a, fmt.Errorf("http.listen: %w", err)
+	}
+	defer func() {
+		if in.web == nil {
+			httpListener.Close()
+		}
+	}()
+	if err := in.connect(ctx, failed); err != nil {
+		return a, err
+	}
+	if a.nats = in.cfg.NATS.URL; in.nats != nil {
+		a.nats = in.nats.ClientURL()
+	}
+	if err := in.build(ctx); err != nil {
+		return a, err
+	}
+	in.web = in.newWeb(o)
+	in.running.Go(func() { in.refresh(in.following) })
+	in.conn.OnReturn(func() {
+		select {
+		case in.returned <- struct{}{}:
+		default: // a refresh is due already
+		}
+	})
+	if in.unhear, err = in.conn.Subscribe(in.web.Deliver); err != nil {
+		httpListener.Close()
+		return a, err
+	}
+	in.running.Go(func() { failed <- in.web.Serve(httpListener) })
+	a.http = httpListener.Addr().String()
+	in.metrics.watch(in)
+	in.ops.ready.Store(true)
+	return a, nil
+}
+
+// connect starts the embedded server, or waits for the cluster to be there.
+func (in *instance) connect(ctx context.Context, failed chan<- error) (err error) {
+	options := in.cfg.NATS.options(in.log)
+	if in.cfg.NATS.URL == "" {
+		e := in.cfg.NATS.Embedded
+		in.nats, err = natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
+			SyncInterval: e.syncInterval(), ConfigFile: e.Config, Logger: in.log.With("part", "nats-server")})
+		if err != nil {
+			return err
+		}
+		in.running.Go(func() {
+			<-in.nats.Done()
+			failed <- errors.New("the embedded NATS server ended")
+		})
+		options.InProcess = in.nats
+	}
+	return in.untilThere(ctx, "NATS", func(ctx context.Context) error {
+		if in.conn == nil {
+			if in.conn, err = broker.Connect(options); err != nil {
+				return err
+			}
+		}
+		if err := in.conn.Check(ctx); err != nil {
+			return err
+		}
+		layout, err := in.cfg.layout()
+		if err != nil {
+			return permanent{err}
+		}
+		if in.cfg.NATS.Provision {
+			return broker.Provision(ctx, in.conn, layout)
+		}
+		return broker.Verify(ctx, in.conn, layout)
+	})
+}
+
+// permanent is an error that waiting does not mend.
+type permanent struct{ error }
+
+// untilThere repeats step while the cluster is merely not there yet.
+func (in *instance) untilThere(ctx context.Context, what string, step func(context.Context) error) error {
+	for said := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := step(attempt)
+		cancel()
+		var final permanent
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &final), errors.Is(err, broker.ErrDrift), errors.Is(err, broker.ErrTooOld), ctx.Err() != nil:
+			return err
+		}
+		if !said {
+			in.log.Warn("waiting for "+what, "err", err)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// build makes what stands between NATS and the web, and waits for the book.
+func (in *instance) build(ctx context.Context) (err error) {
+	in.book = sale.NewBook(in.cfg.Book.MaxOrders)
+	tell := broker.NewAnnouncer(in.conn)
+	in.intake = broker.NewIntake(in.conn, in.book, tell, in.cfg.grouping())
+	if in.follower, err = broker.NewFollower(ctx, in.conn, in.book); err != nil {
+		return err
+	}
+	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
+	in.unfollow = unfollow
+	in.following = following
+	in.running.Go(func() {
+		if err := in.follower.Run(following); err != nil {
+			in.log.Error("the book is not followed any more", "err", err)
+		}
+	})
+	if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err != nil {
+		return err
+	}
+	var hire func(sale.ProductID)
+	if in.cfg.Worker.Enabled {
+		if in.crew, err = newCrew(ctx, in, tell); err != nil {
+			return err
+		}
+		hire = in.crew.hire
+	}
+	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	in.shop, err = broker.OpenShop(opening, in.conn, hire)
+	return err
+}
+
+// refresh brings the book, and with it the sockets, up to date whenever
+// broadcasts may have been missed.
+func (in *instance) refresh(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-in.returned:
+		}
+		if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err == nil {
+			in.web.Refresh()
+		}
+	}
+}
+
+// stop ends what was started, from the top down. It may be called at any stage.
+func (in *instance) stop() error {
+	var errs []error
+	stage := func(f func(ctx context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+		defer cancel()
+		errs = append(errs, f(ctx))
+	}
+	if in.ops != nil {
+		in.ops.ready.Store(false)
+	}
+	if in.web != nil {
+		in.web.Refuse()
+	}
+	if in.intake != nil {
+		stage(in.intake.Close)
+	}
+	if in.crew != nil {
+		in.crew.stop()
+	}
+	if in.conn != nil {
+		stage(in.conn.Flush) // what the workers announced reaches the hub
+	}
+	if in.web != nil {
+		stage(in.web.Stop)
+	}
+	if in.shop != nil {
+		in.shop.Close()
+	}
+	if in.unfollow != nil {
+		in.unfollow()
+	}
+	if in.unhear != nil {
+		errs = append(errs, in.unhear())
+	}
+	if in.conn != nil {
+		stage(in.conn.Drain)
+	}
+	if in.nats != nil {
+		stage(in.nats.Stop)
+	}
+	if in.ops != nil {
+		stage(in.ops.stop)
+	}
+	in.running.Wait()
+	return errors.Join(errs...)
+}
