@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -39,7 +40,7 @@ func serveCommand() *cobra.Command {
 	return c
 }
 
-func newLogger(c logConfig, to interface{ Write([]byte) (int, error) }) *slog.Logger {
+func newLogger(c logConfig, to io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated; the zero level is info
 	options := &slog.HandlerOptions{Level: level}
@@ -50,8 +51,10 @@ func newLogger(c logConfig, to interface{ Write([]byte) (int, error) }) *slog.Lo
 }
 
 type serveOptions struct {
-	loopbackOrigins bool
-	ready           func(addresses)
+	// demo allows any loopback origin, and moves the operator's port to a free one
+	// if another demo has it.
+	demo  bool
+	ready func(addresses)
 }
 
 // addresses are where an instance really listens.
@@ -120,6 +123,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger, o serveOptions) er
 
 func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- error) (a addresses, err error) {
 	opsListener, err := net.Listen("tcp", in.cfg.Ops.Listen)
+	if err != nil && o.demo {
+		opsListener, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		return a, fmt.Errorf("ops.listen: %w", err)
 	}
@@ -145,7 +151,9 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 	if err := in.build(ctx); err != nil {
 		return a, err
 	}
-	in.web = in.newWeb(o)
+	if in.web, err = in.newWeb(o); err != nil {
+		return a, err
+	}
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() {
 		select {

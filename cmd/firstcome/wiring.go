@@ -40,13 +40,12 @@ func (c config) grouping() broker.Grouping {
 	return g
 }
 
-func (in *instance) newWeb(o serveOptions) *web.Server {
-	s := web.New(web.Config{
+func (in *instance) newWeb(o serveOptions) (*web.Server, error) {
+	return web.New(web.Config{
 		Queue: in.intake, Shop: in.shop, Follower: in.follower, Book: in.book,
-		AllowedOrigins: in.cfg.HTTP.AllowedOrigins, AllowLoopbackOrigins: o.loopbackOrigins,
+		AllowedOrigins: in.cfg.HTTP.AllowedOrigins, AllowLoopbackOrigins: o.demo,
 		TrustedProxies: in.cfg.HTTP.TrustedProxies,
 		PerAddress:     float64(in.cfg.Limits.PerAddress), PerBuyer: float64(in.cfg.Limits.PerBuyer),
 		Log: in.log, Now: time.Now,
 	})
-	return s
 }
