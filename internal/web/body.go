@@ -1,0 +1,252 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"firstcome/internal/sale"
+)
+
+// fields are those of an order as the body has them, checked for nothing yet but
+// their JSON types. The texts are copies, or substrings of one, so they outlive
+// the request.
+type fields struct {
+	email, product, quantity field
+}
+
+type field struct {
+	text  string
+	given bool
+}
+
+func (f *fields) named(name string) *field {
+	switch name {
+	case "email":
+		return &f.email
+	case "product":
+		return &f.product
+	case "quantity":
+		return &f.quantity
+	}
+	return nil
+}
+
+// readFields reads a body of one of the two media types that we take; the type
+// may carry parameters. Its errors are problems.
+func readFields(mediaType, body []byte) (fields, error) {
+	switch {
+	case isType(mediaType, "application/json"):
+		return readJSON(string(body))
+	case isType(mediaType, "application/x-www-form-urlencoded"):
+		return readForm(string(body))
+	}
+	return fields{}, errMediaType
+}
+
+func isType(got []byte, want string) bool {
+	if string(got) == want {
+		return true
+	}
+	name, _, _ := strings.Cut(string(got), ";")
+	return strings.EqualFold(strings.TrimSpace(name), want)
+}
+
+func readJSON(body string) (fields, error) {
+	if f, ok := scanJSON(body); ok {
+		return f, nil
+	}
+	return parseJSON(body)
+}
+
+// scanJSON reads the common shape: an object of our fields in any order, once
+// each, plain ASCII strings without escapes, plain digits. It tells whether the
+// body was one; parseJSON decides about all others, and a fuzz test holds the two
+// together.
+func scanJSON(body string) (f fields, ok bool) {
+	i := skipSpace(body, 0)
+	if i >= len(body) || body[i] != '{' {
+		return f, false
+	}
+	for {
+		var name, text string
+		if name, i, ok = scanString(body, skipSpace(body, i+1)); !ok {
+			return f, false
+		}
+		into := f.named(name)
+		if into == nil || into.given {
+			return f, false
+		}
+		if i = skipSpace(body, i); i >= len(body) || body[i] != ':' {
+			return f, false
+		}
+		i = skipSpace(body, i+1)
+		if into == &f.quantity {
+			text, i, ok = scanDigits(body, i)
+		} else {
+			text, i, ok = scanString(body, i)
+		}
+		if !ok {
+			return f, false
+		}
+		into.text, into.given = text, true
+		switch i = skipSpace(body, i); {
+		case i >= len(body):
+			return f, false
+		case body[i] == '}':
+			return f, skipSpace(body, i+1) == len(body)
+		case body[i] != ',':
+			return f, false
+		}
+	}
+}
+
+func skipSpace(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\r' || s[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+func scanString(s string, i int) (text string, next int, ok bool) {
+	if i >= len(s) || s[i] != '"' {
+		return "", i, false
+	}
+	i++
+	for start := i; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return s[start:i], i + 1, true
+		case c < 0x20, c == '\\', c >= 0x80:
+			return "", i, false
+		}
+	}
+	return "", i, false
+}
+
+func scanDigits(s string, i int) (text string, next int, ok bool) {
+	start := i
+	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
+		i++
+	}
+	return s[start:i], i, i > start && (s[start] != '0' || i == start+1)
+}
+
+// parseJSON is the strict reader: exactly one object, of our fields only, named
+// in exactly our letters, each at most once and of its type, nothing after it.
+func parseJSON(body string) (fields, error) {
+	var f fields
+	if !json.Valid([]byte(body)) {
+		return f, errBody.because("The body is not valid JSON.")
+	}
+	d := json.NewDecoder(strings.NewReader(body))
+	d.UseNumber()
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return f, errBody
+	}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return f, errBody
+		}
+		into, err := f.take(name)
+		if err != nil {
+			return f, err
+		}
+		if t, err = d.Token(); err != nil {
+			return f, errBody
+		}
+		number := into == &f.quantity
+		switch v := t.(type) {
+		case json.Number:
+			into.text, ok = v.String(), number
+		case string:
+			into.text, ok = v, !number
+		default: // null, true, false, { or [
+			ok = false
+		}
+		if !ok && number {
+			return f, invalid(name, "must be a whole number")
+		} else if !ok {
+			return f, invalid(name, "must be a string")
+		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return f, errBody
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return f, errBody.because("The body goes on after the JSON object.")
+	}
+	return f, nil
+}
+
+// readForm reads application/x-www-form-urlencoded by the same rules.
+func readForm(body string) (fields, error) {
+	var f fields
+	values, err := url.ParseQuery(body)
+	if err != nil {
+		return f, errBody.because("The body is not a valid form.")
+	}
+	for name, v := range values {
+		into, err := f.take(name)
+		if err != nil {
+			return f, err
+		}
+		if len(v) > 1 {
+			return f, invalid(name, "is given more than once")
+		}
+		into.text = v[0]
+	}
+	return f, nil
+}
+
+func (f *fields) take(name string) (*field, error) {
+	into := f.named(name)
+	if into == nil {
+		if len(name) > 64 {
+			name = strings.ToValidUTF8(name[:64], "") + "…"
+		}
+		return nil, errField.because("The field " + strconv.Quote(name) + " is not known.")
+	}
+	if into.given {
+		return nil, invalid(name, "is given more than once")
+	}
+	into.given = true
+	return into, nil
+}
+
+func invalid(name, why string) error { return errField.because("The field " + name + " " + why + ".") }
+
+// wish is a checked order that is not placed yet.
+type wish struct {
+	email    sale.Email
+	product  sale.ProductID // "": not named
+	quantity int
+}
+
+// check applies the rules of the fields. A field that is there but empty is not
+// missing. Its errors are problems.
+func (f *fields) check() (wish, error) {
+	w := wish{quantity: 1}
+	var err error
+	if !f.email.given {
+		return w, invalid("email", "is missing")
+	}
+	if w.email, err = sale.ParseEmail(f.email.text); err != nil {
+		return w, invalid("email", "is "+err.Error())
+	}
+	if f.product.given {
+		if w.product, err = sale.ParseProductID(f.product.text); err != nil {
+			return w, invalid("product", "is "+err.Error())
+		}
+	}
+	if f.quantity.given {
+		if w.quantity, err = sale.ParseQuantity(f.quantity.text); err != nil {
+			return w, invalid("quantity", "is "+err.Error())
+		}
+	}
+	return w, nil
+}

@@ -1,0 +1,199 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// listener keeps hold of the connections it accepted: a socket that was upgraded
+// escapes fasthttp's shutdown, and so does a connection that never sent a byte.
+type listener struct {
+	net.Listener
+	log    *slog.Logger
+	closed chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+}
+
+func newListener(ln net.Listener, log *slog.Logger) *listener {
+	return &listener{Listener: ln, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
+}
+
+// Accept waits out what passes, such as running out of file descriptors, which
+// fasthttp would take for the end.
+func (l *listener) Accept() (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		nc, err := l.Listener.Accept()
+		if err == nil {
+			c := &conn{Conn: nc, from: l}
+			l.mu.Lock()
+			l.conns[c] = struct{}{}
+			l.mu.Unlock()
+			return c, nil
+		}
+		if !passing(err) {
+			return nil, err
+		}
+		l.log.Warn("a connection could not be accepted", slog.Any("err", err), slog.Duration("again_in", pause))
+		select {
+		case <-l.closed:
+			return nil, net.ErrClosed
+		case <-time.After(pause):
+		}
+	}
+}
+
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// Close may be called more than once.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.closed)
+		if err = l.Listener.Close(); err != nil {
+			err = fmt.Errorf("closing the listener: %w", err)
+		}
+	})
+	return err
+}
+
+// closeUnused cuts off the connections on which no byte has come: nobody waits
+// for an answer there.
+func (l *listener) closeUnused() { l.cut(func(c *conn) bool { return !c.used.Load() }) }
+
+func (l *listener) closeAll() { l.cut(func(*conn) bool { return true }) }
+
+func (l *listener) cut(which func(*conn) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if which(c) {
+			c.abort()
+		}
+	}
+}
+
+func (l *listener) forget(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// conn is an accepted connection.
+type conn struct {
+	net.Conn
+	from   *listener
+	used   atomic.Bool // a byte has come
+	unread atomic.Bool // answered before the request was read to its end
+
+	mu      sync.Mutex // one write at a time
+	holding bool
+	held    []byte
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.used.Load() {
+		c.used.Store(true)
+	}
+	return n, err
+}
+
+// Write writes, or keeps p for release if the connection is on hold.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.holding {
+		return c.Conn.Write(p)
+	}
+	c.held = append(c.held, p...)
+	if len(c.held) < maxHeld {
+		return len(p), nil
+	}
+	return len(p), c.flush()
+}
+
+// SetWriteDeadline has no effect while the connection is on hold: flush sets its
+// own, and a pong's must not replace it.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holding {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+const (
+	maxHeld   = 32 << 10        // bytes, then they are written although more may follow
+	flushTime = 5 * time.Second // for a write to a socket
+)
+
+var heldBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// hold makes the frames that follow wait for release, so that they cost one
+// system call together.
+func (c *conn) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holding = true
+	c.held = (*heldBuffers.Get().(*[]byte))[:0]
+}
+
+// release writes what was held, within flushTime.
+func (c *conn) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.flush()
+	b := c.held
+	c.holding, c.held = false, nil
+	if cap(b) <= 2*maxHeld {
+		heldBuffers.Put(&b)
+	}
+	return err
+}
+
+func (c *conn) flush() error {
+	if len(c.held) == 0 {
+		return nil
+	}
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(flushTime)); err != nil {
+		return err
+	}
+	_, err := c.Conn.Write(c.held)
+	c.held = c.held[:0]
+	return err
+}
+
+// abort cuts the connection off, whoever is reading or writing. The owner still
+// has to Close it.
+func (c *conn) abort() { _ = c.Conn.Close() } // its users get the error
+
+// Bounds of what is read from somebody who is still talking after the answer.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 16 << 20
+)
+
+// Close closes. If the request was answered before it was read, it lets the other
+// side finish first: a reset would wipe the answer out before it is seen.
+func (c *conn) Close() error {
+	c.from.forget(c)
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Swap(false) {
+		if half.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, it is over
+		}
+	}
+	return c.Conn.Close()
+}

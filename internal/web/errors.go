@@ -1,0 +1,167 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// problem is an answer that is not a success, as RFC 9457 shows it. Most are
+// rendered once; one with a detail of its own is made with because.
+type problem struct {
+	status int
+	kind   string // the end of its type URI
+	title  string
+	detail string
+	retry  int // seconds for Retry-After, 0: none
+	body   []byte
+}
+
+// The error table: everything that a caller may be told besides a success.
+var (
+	errMalformed  = newProblem(400, "malformed-request", "The request cannot be read", "The request is not HTTP as RFC 9112 describes it.", 0)
+	errBody       = newProblem(400, "malformed-body", "The body cannot be read", "The body is not a JSON object.", 0)
+	errField      = newProblem(400, "invalid-field", "A field is not valid", "A field is not valid.", 0)
+	errOrigin     = newProblem(403, "foreign-origin", "Origin not allowed", "Pages of this origin may not do that.", 0)
+	errNoPath     = newProblem(404, "not-found", "Not found", "There is nothing under this path.", 0)
+	errNoProduct  = newProblem(404, "unknown-product", "Unknown product", "No product with this id is on sale.", 0)
+	errNoOrder    = newProblem(404, "unknown-order", "Unknown order", "This buyer has no order with this id.", 0)
+	errMethod     = newProblem(405, "method-not-allowed", "Method not allowed", "This path does not offer that method.", 0)
+	errSlow       = newProblem(408, "request-timeout", "The request took too long", "The request did not arrive in time.", 0)
+	errSoldOut    = newProblem(409, "sold-out", "Sold out", "The product is sold out.", 0)
+	errPaused     = newProblem(409, "paused", "Paused", "The sale of the product is paused.", 0)
+	errNotOpen    = newProblem(409, "not-open", "Not open yet", "The sale of the product has not begun yet.", 0)
+	errClosed     = newProblem(409, "closed", "Closed", "The sale of the product is over.", 0)
+	errTooLarge   = newProblem(413, "body-too-large", "Body too large", "The body is larger than 4096 bytes.", 0)
+	errMediaType  = newProblem(415, "unsupported-media-type", "Unsupported media type", "The body must be application/json or application/x-www-form-urlencoded, without a content encoding.", 0)
+	errKeyReused  = newProblem(422, "idempotency-key-reused", "Idempotency-Key reused", "The Idempotency-Key was used before for an order with another quantity.", 0)
+	errNoUpgrade  = newProblem(426, "upgrade-required", "Upgrade required", "This path speaks WebSocket (RFC 6455, version 13).", 0)
+	errRate       = newProblem(429, "too-many-orders", "Too many orders", "Too many orders in a short time.", 1)
+	errHeaders    = newProblem(431, "headers-too-large", "Headers too large", "The request line and headers are larger than 8192 bytes.", 0)
+	errInternal   = newProblem(500, "internal-error", "Internal error", "Something went wrong on our side.", 0)
+	errQueueFull  = newProblem(503, "queue-full", "The queue is full", "Too many orders are waiting. Please try again.", 1)
+	errBookFull   = newProblem(503, "shop-full", "The shop is full", "The shop holds as many orders as it can.", 60)
+	errAway       = newProblem(503, "unavailable", "Temporarily unavailable", "The queue cannot be reached right now. With the same Idempotency-Key it is safe to try again.", 1)
+	errRefusing   = newProblem(503, "shutting-down", "Shutting down", "This instance takes no more orders. Please try again.", 1)
+	errManySocket = newProblem(503, "too-many-sockets", "Too many sockets", "This instance has as many sockets open as it may.", 5)
+)
+
+func newProblem(status int, kind, title, detail string, retry int) *problem {
+	p := &problem{status: status, kind: kind, title: title, detail: detail, retry: retry}
+	body, err := json.Marshal(struct {
+		Type    string `json:"type"`
+		Title   string `json:"title"`
+		Status  int    `json:"status"`
+		Detail  string `json:"detail"`
+		Message string `json:"message"`
+	}{"urn:firstcome:" + kind, title, status, detail, detail})
+	if err != nil {
+		panic("web: a problem that cannot be encoded: " + err.Error()) // strings and a number always can
+	}
+	p.body = body
+	return p
+}
+
+// Error is the detail.
+func (p *problem) Error() string { return p.detail }
+
+// because is the problem with another detail.
+func (p *problem) because(detail string) *problem {
+	return newProblem(p.status, p.kind, p.title, detail, p.retry)
+}
+
+// after is the problem with another Retry-After, in seconds.
+func (p *problem) after(seconds int) *problem {
+	q := *p
+	q.retry = seconds
+	return &q
+}
+
+// guard stands before every route: it holds the origin rules, turns errors into
+// problems, and keeps a panic from ending the process or showing its text.
+func (s *Server) guard(c *fiber.Ctx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a request panicked", slog.String("method", c.Method()), slog.String("route", c.Route().Path),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = fail(c, errInternal)
+		}
+	}()
+	if !s.greetOrigin(c) && c.Method() == fiber.MethodPost {
+		return fail(c, errOrigin) // a form post needs no preflight
+	}
+	if err := c.Next(); err != nil {
+		return s.explain(c, err)
+	}
+	return nil
+}
+
+// explain answers with the problem that err is.
+func (s *Server) explain(c *fiber.Ctx, err error) error {
+	var p *problem
+	var f *fiber.Error
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &f):
+		p = problemOf(f.Code)
+	}
+	if p == nil {
+		s.log.Error("a request failed", slog.String("method", c.Method()), slog.String("route", c.Route().Path), slog.Any("err", err))
+		p = errInternal
+	}
+	return fail(c, p)
+}
+
+// problemOf translates what Fiber and fasthttp find wrong by themselves.
+func problemOf(code int) *problem {
+	switch code {
+	case fiber.StatusBadRequest, fiber.StatusBadGateway: // 502 is Fiber's word for a broken connection
+		return errMalformed
+	case fiber.StatusNotFound:
+		return errNoPath
+	case fiber.StatusMethodNotAllowed:
+		return errMethod
+	case fiber.StatusRequestTimeout:
+		return errSlow
+	case fiber.StatusRequestEntityTooLarge:
+		return errTooLarge
+	case fiber.StatusUpgradeRequired:
+		return errNoUpgrade
+	case fiber.StatusRequestHeaderFieldsTooLarge:
+		return errHeaders
+	}
+	return nil
+}
+
+// unreadable answers a request that never became one: fasthttp could not read it
+// to its end. No handler and no guard has seen it.
+func (s *Server) unreadable(c *fiber.Ctx, err error) error {
+	if conn, ok := c.Context().Conn().(*conn); ok {
+		conn.unread.Store(true)
+	}
+	if !s.greetOrigin(c) && c.Method() == fiber.MethodPost {
+		return fail(c, errOrigin) // the origin is looked at before the size
+	}
+	return s.explain(c, err)
+}
+
+// fail writes the answer. It always returns nil: the error is dealt with.
+func fail(c *fiber.Ctx, p *problem) error {
+	r := c.Response()
+	r.SetStatusCode(p.status)
+	r.Header.SetContentType("application/problem+json")
+	r.Header.Set(fiber.HeaderCacheControl, "no-store")
+	if p.retry > 0 {
+		r.Header.Set(fiber.HeaderRetryAfter, strconv.Itoa(p.retry))
+	}
+	if p.status == fiber.StatusUpgradeRequired {
+		r.Header.Set(fiber.HeaderUpgrade, "websocket")
+		r.Header.Set(fiber.HeaderSecWebSocketVersion, "13")
+	}
+	r.SetBody(p.body)
+	return nil
+}

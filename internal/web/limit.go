@@ -1,0 +1,116 @@
+package web
+
+import (
+	"hash/maphash"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"firstcome/internal/sale"
+)
+
+// limiter allows so many orders a second per key, with a second's worth (at least
+// one) at once. It is a token bucket told by one number a key: the time at which
+// the bucket would be full again, were nothing taken from now on.
+//
+// It remembers at most limiterShards × limiterShare keys. When a shard is full,
+// buckets that are full again are forgotten, which changes nothing; if those are
+// few, others are, at random, until an eighth is free: their keys start afresh.
+type limiter struct {
+	each  time.Duration // to refill one order
+	burst time.Duration // to refill all
+	seed  maphash.Seed
+
+	shards [limiterShards]struct {
+		mu     sync.Mutex
+		fullAt map[uint64]int64 // ns since 1970, by hash of the key
+	}
+}
+
+const (
+	limiterShards = 16
+	limiterShare  = 8192
+)
+
+// newLimiter returns nil if perSecond is zero.
+func newLimiter(perSecond float64) *limiter {
+	if perSecond <= 0 {
+		return nil
+	}
+	l := &limiter{each: time.Duration(float64(time.Second) / perSecond), seed: maphash.MakeSeed()}
+	l.burst = max(time.Second, l.each)
+	for i := range l.shards {
+		l.shards[i].fullAt = map[uint64]int64{}
+	}
+	return l
+}
+
+// take takes one order from the key's bucket. If there is none it changes nothing
+// and returns how long until there is.
+func (l *limiter) take(key string, at time.Time) (wait time.Duration, ok bool) {
+	hash := maphash.String(l.seed, key)
+	now := at.UnixNano()
+	shard := &l.shards[hash%limiterShards]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	fullAt, known := shard.fullAt[hash]
+	next := max(fullAt, now) + int64(l.each)
+	if over := next - now - int64(l.burst); over > 0 {
+		return time.Duration(over), false
+	}
+	if !known && len(shard.fullAt) >= limiterShare {
+		forget(shard.fullAt, now)
+	}
+	shard.fullAt[hash] = next
+	return 0, true
+}
+
+func forget(fullAt map[uint64]int64, now int64) {
+	for key, at := range fullAt {
+		if at <= now {
+			delete(fullAt, key)
+		}
+	}
+	for key := range fullAt {
+		if len(fullAt) <= limiterShare*7/8 {
+			return
+		}
+		delete(fullAt, key)
+	}
+}
+
+// limit looks at the configured rates. Its error is a problem.
+func (s *Server) limit(c *fiber.Ctx, buyer sale.Email, now time.Time) error {
+	if s.perAddress != nil {
+		if wait, ok := s.perAddress.take(s.address(c), now); !ok {
+			return tooFast(wait)
+		}
+	}
+	if s.perBuyer != nil {
+		if wait, ok := s.perBuyer.take(string(buyer), now); !ok {
+			return tooFast(wait)
+		}
+	}
+	return nil
+}
+
+func tooFast(wait time.Duration) error {
+	return errRate.after(int((wait + time.Second - 1) / time.Second))
+}
+
+// address is whom a request is counted for: its client's IPv4 address or IPv6
+// network of 64 bits, which is what one household gets.
+func (s *Server) address(c *fiber.Ctx) string {
+	tcp, ok := c.Context().RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	client := s.proxies.client(tcp.AddrPort().Addr(), c.Request().Header.PeekAll(fiber.HeaderXForwardedFor))
+	if client.Is6() {
+		return netip.PrefixFrom(client, 64).Masked().String()
+	}
+	return client.String()
+}

@@ -1,0 +1,82 @@
+package web
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"firstcome/internal/sale"
+)
+
+const maxListed = 100 // orders that GET /orders shows
+
+// showOrder answers with one order. What the book does not hold is looked for
+// once more after it has caught up, so an order that was answered 202 anywhere is
+// never 404 (P6). An unknown order and another buyer's take the same way to the
+// same bytes (P7).
+func (s *Server) showOrder(c *fiber.Ctx) error {
+	email, err := emailOf(c)
+	if err != nil {
+		return err
+	}
+	id, err := sale.ParseOrderID(c.Params("id"))
+	if err != nil {
+		return errNoOrder
+	}
+	status, known := s.book.Status(id)
+	if !known || status.Email != email {
+		if err := s.catchUp(reachTime); err != nil {
+			return errAway
+		}
+		status, known = s.book.Status(id)
+	}
+	if !known || status.Email != email {
+		return errNoOrder
+	}
+	return answer(c, status.AppendJSON(nil))
+}
+
+// listOrders answers with a buyer's newest orders, from the book as far as it can
+// be brought up to date in a moment.
+func (s *Server) listOrders(c *fiber.Ctx) error {
+	email, err := emailOf(c)
+	if err != nil {
+		return err
+	}
+	if err := s.catchUp(mayTime); err != nil {
+		s.log.Debug("the book may be behind", "err", err)
+	}
+	b := []byte(`{"orders":[`)
+	for i, status := range s.book.Newest(email, maxListed) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = status.AppendJSON(b)
+	}
+	return answer(c, append(b, "]}"...))
+}
+
+// emailOf reads the query's one email, as a copy.
+func emailOf(c *fiber.Ctx) (sale.Email, error) {
+	values := c.Context().QueryArgs().PeekMulti("email")
+	switch len(values) {
+	case 0:
+		return "", errField.because("The query parameter email is missing.")
+	case 1:
+		email, err := sale.ParseEmail(string(values[0]))
+		if err != nil {
+			return "", errField.because("The query parameter email is " + err.Error() + ".")
+		}
+		return email, nil
+	default:
+		return "", errField.because("The query parameter email is given more than once.")
+	}
+}
+
+// answer is 200 with JSON. None of ours may be stored by a cache.
+func answer(c *fiber.Ctx, body []byte) error {
+	r := c.Response()
+	r.Header.SetContentType(fiber.MIMEApplicationJSON)
+	r.Header.Set(fiber.HeaderCacheControl, "no-store")
+	r.Header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	r.SetBodyRaw(body)
+	return nil
+}

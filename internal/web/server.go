@@ -1,0 +1,344 @@
+// Package web is where buyers and the sale meet: it takes orders over HTTP,
+// answers what became of them, and tells every connected buyer each change the
+// moment it is known. It can join the queue and watch; it cannot touch the stock.
+//
+//	POST /buy ──► guard ──► readFields ──► replay? ──► limits ──► door ──► Queue
+//	GET  /orders, /products  ◄── the book and the newest stock values
+//	GET  /ws  ◄── hub ◄── Deliver (every broadcast status), Refresh (after trouble)
+//
+// Answers come from the book, in memory. Only an order that the book does not
+// hold asks the leader, through the Follower, before the answer is "no" (P6).
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
+
+	"firstcome/internal/sale"
+)
+
+// Queue takes orders.
+type Queue interface {
+	// Place returns nil once the order is stored durably (P3). Its error wraps
+	// sale.ErrQueueFull, sale.ErrUnavailable or sale.ErrUnknownProduct; after
+	// ErrUnavailable the order may have been stored all the same. The queue
+	// broadcasts the pending status itself. It does not keep ctx.
+	Place(ctx context.Context, product sale.ProductID, order sale.Order) error
+}
+
+// Shop is what is on sale: the newest stock values that this instance heard of.
+type Shop interface {
+	Product(id sale.ProductID) (sale.Stock, bool)
+	// Products are all of them, sorted by id.
+	Products() []sale.Stock
+}
+
+// Follower keeps the book up with the leader.
+type Follower interface {
+	// CatchUp returns nil once the book has reached what the leader had when it
+	// was called, so that whatever the book does not hold then does not exist.
+	// Concurrent calls share one round. It fails if that takes longer than ctx.
+	CatchUp(ctx context.Context) error
+}
+
+// Config is what a Server is made of. Queue, Shop, Follower and Book are needed.
+type Config struct {
+	Queue    Queue
+	Shop     Shop
+	Follower Follower
+	Book     *sale.Book
+
+	AllowedOrigins       []string // exact, as CheckOrigin wants them
+	AllowLoopbackOrigins bool     // any port and scheme of this machine, for demos
+	TrustedProxies       []string // as CheckProxy wants them
+	PerAddress           float64  // orders a second from one address, 0: no limit
+	PerBuyer             float64  // orders a second of one buyer, 0: no limit
+
+	Log *slog.Logger     // nil: slog.Default
+	Now func() time.Time // nil: time.Now
+}
+
+// Stats are figures for the operator.
+type Stats struct {
+	Sockets        int    // open now
+	SlowSockets    uint64 // closed since the start because they fell behind
+	RefusedSockets uint64 // not opened since the start: too many, or shutting down
+}
+
+// Bounds of a request (RFC 6585 and 9110 name the answers beyond them).
+const (
+	maxHead = 8 << 10 // bytes of request line and headers, then 431
+	maxBody = 4 << 10 // bytes, then 413
+)
+
+const (
+	readTime  = 10 * time.Second // for a whole request
+	writeTime = 10 * time.Second // for a whole answer
+	idleTime  = 75 * time.Second // between requests of a connection
+	placeTime = 5 * time.Second  // for the queue's acknowledgement
+	reachTime = 2 * time.Second  // for the book to catch up, where the answer depends on it
+	mayTime   = 500 * time.Millisecond
+	// mayTime is for catching up where an answer a little behind will do.
+)
+
+func init() {
+	// One read of the system's randomness then serves 16 order ids. It must be
+	// called before anyone makes an id.
+	uuid.EnableRandPool()
+}
+
+// Server is the HTTP side of one instance.
+type Server struct {
+	queue    Queue
+	shop     Shop
+	follower Follower
+	book     *sale.Book
+	log      *slog.Logger
+	now      func() time.Time
+
+	app        *fiber.App
+	hub        *hub
+	origins    origins
+	proxies    proxies
+	perAddress *limiter // nil: off
+	perBuyer   *limiter // nil: off
+	flights    flights
+	deadlines  deadlines
+	refusing   atomic.Bool
+
+	mu       sync.Mutex
+	listener *listener     // nil before Serve
+	served   chan struct{} // closed when Serve is done
+	stopped  bool
+	stopping sync.Once
+	stopErr  error
+}
+
+// New makes a server. It fails if something needed is missing, or an origin or a
+// proxy cannot be read.
+func New(cfg Config) (*Server, error) {
+	if cfg.Queue == nil || cfg.Shop == nil || cfg.Follower == nil || cfg.Book == nil {
+		return nil, errors.New("web: Queue, Shop, Follower and Book are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{
+		queue: cfg.Queue, shop: cfg.Shop, follower: cfg.Follower, book: cfg.Book, log: cfg.Log, now: cfg.Now,
+		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer),
+		served: make(chan struct{}),
+	}
+	var err error
+	if s.origins, err = newOrigins(cfg.AllowedOrigins, cfg.AllowLoopbackOrigins); err != nil {
+		return nil, fmt.Errorf("web: allowed origins: %w", err)
+	}
+	if s.proxies, err = newProxies(cfg.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("web: trusted proxies: %w", err)
+	}
+	s.hub = newHub(s)
+	s.app = s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() *fiber.App {
+	app := fiber.New(fiber.Config{
+		DisableStartupMessage:        true,
+		CaseSensitive:                true,
+		StrictRouting:                true,
+		BodyLimit:                    maxBody,
+		ReadBufferSize:               maxHead,
+		ReadTimeout:                  readTime,
+		WriteTimeout:                 writeTime,
+		IdleTimeout:                  idleTime,
+		DisablePreParseMultipartForm: true,
+		DisableDefaultContentType:    true,
+		ErrorHandler:                 s.unreadable,
+		// Immutable is off for speed: whatever outlives a handler is copied
+		// where it is read, in readFields and emailOf.
+	})
+	server := app.Server()
+	server.CloseOnShutdown = true
+	handle := server.Handler
+	server.Handler = func(ctx *fasthttp.RequestCtx) {
+		if !knownMethod(ctx.Method()) {
+			// Fiber answers such a request itself, in plain text. No route has
+			// TRACE, so in its name the request gets our 404 or 405.
+			ctx.Request.Header.SetMethod(fiber.MethodTrace)
+		}
+		handle(ctx)
+	}
+
+	server.ExpectHandler = func(ctx *fasthttp.RequestCtx) int {
+		if ctx.Request.Header.ContentLength() <= maxBody {
+			return fiber.StatusContinue
+		}
+		c := app.AcquireCtx(ctx)
+		defer app.ReleaseCtx(c)
+		_ = s.unreadable(c, fiber.ErrRequestEntityTooLarge) // it always answers
+		return c.Response().StatusCode()
+	}
+
+	app.Use(s.guard)
+	get := func(path string, handler fiber.Handler) {
+		app.Get(path, handler) // and HEAD
+		app.Options(path, preflight("GET, HEAD, OPTIONS"))
+	}
+	app.Post("/buy", s.buy)
+	app.Options("/buy", preflight("POST, OPTIONS"))
+	get("/orders", s.listOrders)
+	get("/orders/:id", s.showOrder)
+	get("/products", s.listProducts)
+	get("/products/:id", s.showProduct)
+	get("/ws", s.attach())
+	for path, f := range pageFiles() {
+		get(path, f.serve)
+	}
+	return app
+}
+
+func knownMethod(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH":
+		return true
+	}
+	return false
+}
+
+// Serve answers requests until Stop, and then returns nil. It closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	if s.stopped || s.listener != nil {
+		again := s.listener != nil && !s.stopped
+		s.mu.Unlock()
+		err := ln.Close()
+		if again {
+			return errors.New("web: Serve was called twice")
+		}
+		return err
+	}
+	s.listener = newListener(ln, s.log)
+	s.mu.Unlock()
+	defer close(s.served)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var lines sync.WaitGroup
+	lines.Go(func() { s.hub.runLines(ctx) })
+	defer lines.Wait()
+	defer cancel()
+	if err := s.app.Listener(s.listener); err != nil {
+		return fmt.Errorf("web: serving %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Refuse turns the intake off for good: new orders get 503 from now on, all else
+// is answered as before. It is the first step of a shutdown.
+func (s *Server) Refuse() { s.refusing.Store(true) }
+
+// Stop refuses new orders, waits for the requests under way, closes every socket
+// with 1001, and returns when Serve and all its goroutines are done. When ctx
+// ends first, what is left is cut off, and Stop returns ctx's error. It may be
+// called before Serve, and more than once.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Do(func() { s.stopErr = s.stop(ctx) })
+	return s.stopErr
+}
+
+func (s *Server) stop(ctx context.Context) error {
+	s.Refuse()
+	s.mu.Lock()
+	s.stopped = true
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	err := l.Close()
+	l.closeUnused()
+	if e := s.app.ShutdownWithContext(ctx); e != nil {
+		err = fmt.Errorf("web: waiting for requests: %w", e)
+	}
+	bye := ctx
+	if ctx.Err() != nil { // a request hung; the sockets still get their goodbye
+		var cancel context.CancelFunc
+		bye, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.hub.timing.close)
+		defer cancel()
+	}
+	if e := s.hub.stop(bye); e != nil {
+		err = errors.Join(err, fmt.Errorf("web: waiting for sockets: %w", e))
+	}
+	l.closeAll()
+	s.deadlines.stop()
+	<-s.served
+	return err
+}
+
+// Deliver gives a broadcast status to the sockets of the buyer with that token
+// (sale.Email.Token). status is as sale.Status.AppendJSON writes it; it is copied.
+// Deliver never waits for a socket.
+func (s *Server) Deliver(emailToken string, status []byte) { s.hub.deliver(emailToken, status) }
+
+// Refresh brings every socket up to date from the book, as broadcasts may have
+// been lost. It does not wait for them.
+func (s *Server) Refresh() { s.hub.refresh() }
+
+// Sockets is how many sockets are open.
+func (s *Server) Sockets() int { return s.hub.size() }
+
+// Stats are the figures now.
+func (s *Server) Stats() Stats {
+	return Stats{Sockets: s.hub.size(), SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
+}
+
+// catchUp waits at most d for the book to reach the leader.
+func (s *Server) catchUp(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return s.follower.CatchUp(ctx)
+}
+
+// deadlines hands out contexts with placeTime or up to a second more to go. The
+// orders of one second share one: a timer for each would cost more than reading
+// the order does.
+type deadlines struct {
+	current atomic.Pointer[span]
+}
+
+type span struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	until  time.Time // when the next one begins
+}
+
+func (d *deadlines) context() context.Context {
+	now := time.Now()
+	old := d.current.Load()
+	if old != nil && now.Before(old.until) {
+		return old.ctx
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), now.Add(placeTime+time.Second))
+	if next := (&span{ctx, cancel, now.Add(time.Second)}); !d.current.CompareAndSwap(old, next) {
+		cancel()
+		return d.context() // somebody else was first
+	}
+	return ctx // the old one ends by itself, after the last who uses it
+}
+
+func (d *deadlines) stop() {
+	if s := d.current.Swap(nil); s != nil {
+		s.cancel()
+	}
+}

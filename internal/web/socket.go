@@ -1,0 +1,334 @@
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/contrib/websocket"
+	"github.com/gofiber/fiber/v2"
+
+	"firstcome/internal/sale"
+)
+
+const (
+	maxBehind   = 256     // order frames that a socket may be behind
+	maxIncoming = 1 << 10 // bytes of a frame from the buyer; nothing is asked of them
+	recent      = 20      // orders shown on attach, besides the undecided ones
+)
+
+// socket is one buyer's open WebSocket. Its handler's goroutine reads, and joins
+// the one that writes before it returns, since contrib/websocket gives the Conn
+// to somebody else then.
+//
+//	read  ◄── the buyer's pongs, until the connection ends
+//	write ──► hello, what the book knows, then frames as they are delivered
+type socket struct {
+	hub   *hub
+	ws    *websocket.Conn
+	raw   *conn
+	email sale.Email
+	token string
+
+	wake  chan struct{} // there is something to take; holds one
+	gone  chan struct{} // closed when reading has ended
+	waits atomic.Bool   // an order was shown as pending
+
+	// Of the hub's goroutine.
+	lines       []line // as told last
+	unexplained int
+
+	// Of the writing goroutine.
+	shown shown
+
+	mu       sync.Mutex
+	frames   []*frame
+	behind   int // frames taken over and not written yet
+	newLines [][]byte
+	stale    bool // the book is to be asked
+	lost     bool // so is the leader, as the book may have missed something too
+	leaving  bool
+}
+
+// attach makes the handler of GET /ws.
+func (s *Server) attach() fiber.Handler {
+	upgrade := websocket.New(s.hub.serve, websocket.Config{
+		ReadBufferSize:  256,
+		WriteBufferSize: 512,
+		WriteBufferPool: &sync.Pool{}, // 10,000 idle sockets need no 10,000 buffers
+		RecoverHandler: func(*websocket.Conn) {
+			if p := recover(); p != nil {
+				s.log.Error("a socket panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			}
+		},
+	})
+	return func(c *fiber.Ctx) error {
+		if !s.greetOrigin(c) {
+			return errOrigin
+		}
+		email, err := emailOf(c)
+		if err != nil {
+			return err
+		}
+		if !websocket.IsWebSocketUpgrade(c) {
+			return errNoUpgrade
+		}
+		if s.hub.size() >= maxSockets {
+			s.hub.refused.Add(1)
+			return errManySocket
+		}
+		c.Locals("email", email)
+		return upgrade(c)
+	}
+}
+
+// serve is a socket's life. When it returns, fasthttp closes the connection.
+func (h *hub) serve(ws *websocket.Conn) {
+	raw, ok := underlying(ws)
+	email, known := ws.Locals("email").(sale.Email)
+	if !ok || !known {
+		h.log.Error("a socket without a connection of ours or an email")
+		return
+	}
+	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(),
+		wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	if !h.add(s) {
+		_ = s.sayBye() // nothing depends on it
+		return
+	}
+	defer h.remove(s)
+	var writer sync.WaitGroup
+	writer.Go(s.write)
+	defer writer.Wait()
+	defer close(s.gone)
+	s.read()
+}
+
+// underlying is the connection below the one that fasthttp lends to a hijacker.
+func underlying(ws *websocket.Conn) (*conn, bool) {
+	lent, ok := ws.NetConn().(interface{ UnsafeConn() net.Conn })
+	if !ok {
+		return nil, false
+	}
+	c, ok := lent.UnsafeConn().(*conn)
+	return c, ok
+}
+
+// read returns when the connection ends, or a ping was not answered in time.
+func (s *socket) read() {
+	alive := func() error { return s.ws.SetReadDeadline(time.Now().Add(s.hub.timing.ping + s.hub.timing.pong)) }
+	s.ws.SetReadLimit(maxIncoming)
+	s.ws.SetPongHandler(func(string) error { return alive() })
+	err := alive()
+	for err == nil {
+		_, _, err = s.ws.NextReader() // it skips what was not read
+	}
+	if !websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived) {
+		s.hub.log.Debug("a socket ended", slog.Any("err", err))
+	}
+}
+
+// push queues a frame. Order frames are never dropped: a socket that is too far
+// behind for one more is closed, and the buyer comes back for the book's view.
+func (s *socket) push(f *frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.behind >= maxBehind {
+		if s.behind == maxBehind {
+			s.hub.slow.Add(1)
+			s.raw.abort()
+		}
+		s.behind = maxBehind + 1 // counted once
+		return
+	}
+	s.behind++
+	s.frames = append(s.frames, f)
+	s.signal()
+}
+
+// markStale has the book looked up; with lost, after it has caught up.
+func (s *socket) markStale(lost bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale, s.lost = true, s.lost || lost
+	s.signal()
+}
+
+// setLines replaces line frames that were not sent yet.
+func (s *socket) setLines(text [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newLines = text
+	s.signal()
+}
+
+func (s *socket) linesSent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newLines == nil
+}
+
+// leave has what is queued written, and then goodbye said.
+func (s *socket) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+	s.signal()
+}
+
+func (s *socket) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// write is the only one that writes messages, until the socket has gone.
+func (s *socket) write() {
+	ping := time.NewTicker(s.hub.timing.ping)
+	defer ping.Stop()
+	err := s.greet()
+	for err == nil {
+		select {
+		case <-s.gone:
+			return
+		case <-ping.C:
+			err = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(flushTime))
+		case <-s.wake:
+			var leave bool
+			if leave, err = s.turn(); leave && err == nil {
+				s.bye()
+				return
+			}
+		}
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		s.hub.slow.Add(1)
+	}
+	s.hub.log.Debug("a socket could not be written to", slog.Any("err", err))
+	s.raw.abort() // reading ends, too
+}
+
+// greet says hello and tells what the book knows. The socket is registered by
+// now, so whatever the book does not know yet will be delivered (P6).
+func (s *socket) greet() error {
+	hello := append([]byte(`{"type":"hello","email":"`), s.email...)
+	hello = append(hello, `","server_time":"`...)
+	hello = sale.Instant(s.hub.now()).AppendFormat(hello, time.RFC3339Nano)
+	if err := s.batch(func() error { return s.send(append(hello, `"}`...)) }); err != nil {
+		return err
+	}
+	s.reach()
+	return s.batch(s.catchUp)
+}
+
+// reach lets the book catch up with the leader, if that takes only a moment.
+func (s *socket) reach() {
+	if err := s.hub.catchUp(mayTime); err != nil {
+		s.hub.log.Debug("the book may be behind", slog.Any("err", err))
+	}
+}
+
+// turn writes everything that is queued, in as few writes as it fits.
+func (s *socket) turn() (leave bool, err error) {
+	s.mu.Lock()
+	frames, lines, stale, lost := s.frames, s.newLines, s.stale, s.lost
+	leave = s.leaving
+	s.frames, s.newLines, s.stale, s.lost = nil, nil, false, false
+	s.mu.Unlock()
+	if stale && lost && !leave {
+		s.reach()
+	}
+	err = s.batch(func() error {
+		for _, f := range frames {
+			if err := s.show(f); err != nil {
+				return err
+			}
+		}
+		if stale {
+			if err := s.catchUp(); err != nil {
+				return err
+			}
+		}
+		for _, text := range lines {
+			if err := s.send(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.mu.Lock()
+	s.behind -= len(frames)
+	s.mu.Unlock()
+	return leave, err
+}
+
+// catchUp shows what the book knows and the buyer was not shown yet: orders that
+// were shown as pending, all that are pending, and the newest ones.
+func (s *socket) catchUp() error {
+	for id := range s.shown.pending {
+		if status, known := s.hub.book.Status(id); known && status.Outcome != sale.Pending {
+			if err := s.showStatus(&status); err != nil {
+				return err
+			}
+		}
+	}
+	for _, status := range s.hub.book.Recent(s.email, recent) {
+		if err := s.showStatus(&status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *socket) showStatus(status *sale.Status) error {
+	return s.show(&frame{id: status.ID, rev: status.Rev(), text: appendOrderFrame(nil, status.AppendJSON(nil))})
+}
+
+// show sends a frame, unless the buyer has seen as much or more of that order.
+func (s *socket) show(f *frame) error {
+	if !s.shown.news(f.id, f.rev, s.hub.decided) {
+		return nil
+	}
+	s.waits.Store(len(s.shown.pending) > 0)
+	return s.send(f.text)
+}
+
+func (h *hub) decided(id sale.OrderID) bool {
+	status, known := h.book.Status(id)
+	return known && status.Outcome != sale.Pending
+}
+
+func (s *socket) send(text []byte) error { return s.ws.WriteMessage(websocket.TextMessage, text) }
+
+// batch runs write and sends its messages together.
+func (s *socket) batch(write func() error) error {
+	s.raw.hold()
+	err := write()
+	if e := s.raw.release(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// bye closes with 1001 and gives the buyer's side a moment to answer, which ends
+// the reading; then it cuts the connection off.
+func (s *socket) bye() {
+	if s.sayBye() == nil {
+		select {
+		case <-s.gone:
+			return
+		case <-time.After(s.hub.timing.close):
+		}
+	}
+	s.raw.abort()
+}
+
+func (s *socket) sayBye() error {
+	text := websocket.FormatCloseMessage(websocket.CloseGoingAway, "shutting down")
+	return s.ws.WriteControl(websocket.CloseMessage, text, time.Now().Add(s.hub.timing.close))
+}
