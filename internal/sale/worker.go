@@ -90,9 +90,9 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// handle settles one delivery, however often that takes. Before the point of no
-// return it gives up as soon as ctx ends, and the queue delivers again; after it,
-// it has finishTime to complete the later steps.
+// handle settles one delivery, however often that takes. Once ctx has ended it has
+// finishTime for that, and before the point of no return a failure ends it: the
+// queue delivers again.
 func (w *Worker) handle(ctx context.Context, d Delivery) {
 	w.inHand.Store(&d)
 	defer w.inHand.Store(nil)
@@ -102,17 +102,13 @@ func (w *Worker) handle(ctx context.Context, d Delivery) {
 		w.Observer.Redelivered(w.Product)
 	}
 	lines := d.Message().Lines()
-	if w.ProcessingTime > 0 {
-		working, stop := context.WithTimeout(ctx, w.ProcessingTime)
-		<-working.Done()
-		stop()
-		if ctx.Err() != nil {
-			return
-		}
-	}
-
 	lasting, cancel := outlive(ctx, finishTime)
 	defer cancel()
+	if w.ProcessingTime > 0 {
+		working, stop := context.WithTimeout(lasting, w.ProcessingTime)
+		<-working.Done()
+		stop()
+	}
 	for attempt := 0; ; attempt++ {
 		committed, err := w.settle(lasting, d, lines, began)
 		if err == nil {
@@ -144,6 +140,9 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 	}
 	last, before := w.stock.applied(m.Epoch, m.Seq)
 	if before {
+		if err := w.settled(ctx, m, lines); err != nil {
+			return false, err
+		}
 		return true, d.Ack()
 	}
 	if !last {
@@ -275,6 +274,22 @@ func (w *Worker) append(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("append entry %d: %w", w.entry.N, err)
+	}
+	return nil
+}
+
+// settled checks that a message from before the last decided one was decided
+// itself. It always was, unless the queue lost its memory of sequences that it had
+// given out; acknowledging it then would lose its orders (P3).
+func (w *Worker) settled(ctx context.Context, m *Message, lines []Line) error {
+	if err := w.warm(ctx); err != nil {
+		return err
+	}
+	for i := range lines {
+		if l := &lines[i]; l.Err == nil && !w.Book.Decided(l.Order.ID, w.Product) {
+			return fmt.Errorf("message %d comes after message %d, which was decided, and its order %s never was: the queue's sequences went back",
+				m.Seq, w.stock.Last.Seq, l.Order.ID)
+		}
 	}
 	return nil
 }
