@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
-	"time"
 )
 
 // Entry is one entry of a product's ledger: one decided group.
@@ -113,28 +113,44 @@ func DecodeEntry(b []byte) (*Entry, error) {
 	if _, err := ParseProductID(string(e.Product)); err != nil {
 		return nil, fmt.Errorf("ledger entry: product: %w", err)
 	}
+	if e.DecidedAt = Instant(e.DecidedAt); e.DecidedAt.Year() < 0 || !plain(e.Epoch) || !plain(e.Prev) {
+		return nil, errors.New("ledger entry: epoch, prev or decided_at is not what firstcome writes")
+	}
 	return e, nil
+}
+
+// plain tells whether s stands for itself in JSON.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // UnmarshalJSON reads an order of an entry that has another shape than Encode's.
 func (o *EntryOrder) UnmarshalJSON(b []byte) error {
 	var f struct {
-		ID       string    `json:"id"`
-		Buyer    string    `json:"buyer"`
-		Quantity int       `json:"quantity"`
-		PlacedAt time.Time `json:"placed_at"`
-		Place    uint64    `json:"place"`
-		Outcome  Outcome   `json:"outcome"`
+		ID       string  `json:"id"`
+		Buyer    string  `json:"buyer"`
+		Quantity int     `json:"quantity"`
+		PlacedAt string  `json:"placed_at"`
+		Place    uint64  `json:"place"`
+		Outcome  Outcome `json:"outcome"`
 	}
 	err := json.Unmarshal(b, &f)
 	if err != nil {
 		return err
 	}
-	o.Quantity, o.PlacedAt, o.Place, o.Outcome = f.Quantity, Instant(f.PlacedAt), f.Place, f.Outcome
+	o.Quantity, o.Place, o.Outcome = f.Quantity, f.Place, f.Outcome
 	if o.Quantity < 1 || o.Quantity > MaxQuantity {
 		return ErrQuantity
 	}
 	if o.ID, err = ParseOrderID(f.ID); err != nil {
+		return err
+	}
+	if o.PlacedAt, err = parseTime([]byte(f.PlacedAt)); err != nil {
 		return err
 	}
 	o.Email, err = ParseToken(f.Buyer)
@@ -166,7 +182,7 @@ func readOwnEntry(b []byte, e *Entry) bool {
 	at := s.until('"')
 	s.lit(`,"orders":[`)
 	var err error
-	if s.bad || bytes.IndexByte(b, '\\') >= 0 {
+	if s.bad || !plain(e.Epoch) || !plain(e.Prev) {
 		return false
 	}
 	if e.Product, err = ParseProductID(string(product)); err != nil {

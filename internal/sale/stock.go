@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -108,6 +109,9 @@ func DecodeStock(b []byte) (Stock, error) {
 	}
 	if _, err := ParseProductID(string(s.Product)); err != nil {
 		return Stock{}, fmt.Errorf("stock value: product: %w", err)
+	}
+	if s.Last != nil && slices.ContainsFunc(s.Last.Outcomes, func(o Outcome) bool { return o == Pending || o > Dead }) {
+		return Stock{}, fmt.Errorf("stock value of %s: an outcome that no line can have", s.Product)
 	}
 	if err := s.Check(); err != nil {
 		return Stock{}, fmt.Errorf("stock value of %s: %w", s.Product, err)
