@@ -236,11 +236,9 @@ func (s *fake) decide(o *fakeOrder, strikes bool) {
 		s.tell(o)
 	}
 	if strikes && (f.change || f.changeLive) {
-		first := *o
 		o.Status = "sold_out"
 		if f.changeLive {
 			s.tell(o)
-			*o = first
 		}
 	}
 }

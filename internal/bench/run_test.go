@@ -166,8 +166,10 @@ func TestTroubleThatIsNoBreach(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, url := startFake(t, 1000, c.faults)
+			cfg := configs(url)[Closed]
+			cfg.Buyers = 1 // who has to go on after it
 			var out bytes.Buffer
-			r, err := Run(bounded(t), configs(url)[Closed], &out)
+			r, err := Run(bounded(t), cfg, &out)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, &out)
 			}

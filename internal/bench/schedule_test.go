@@ -57,16 +57,17 @@ func TestLatenessCounts(t *testing.T) {
 func TestOpenLoopKeepsTimeAndEnds(t *testing.T) {
 	var s schedule
 	s.begin(plan{orders: 100, rate: 1000}, 20*time.Millisecond)
+	ctx := bounded(t)
 	ended := make(chan error, 1)
-	go func() { ended <- s.arrive(bounded(t)) }()
+	go func() { ended <- s.arrive(ctx) }()
 	for range 10 {
 		n, due, ok := s.take(bounded(t))
 		if early := time.Until(due); !ok || early > 0 {
 			t.Fatalf("order %d is handed out %s early (%v)", n, early, ok)
 		}
 	}
-	if err := <-ended; err != nil {
-		t.Fatal(err)
+	if err := <-ended; err != nil || ctx.Err() != nil {
+		t.Fatal(err, ctx.Err())
 	}
 	if _, _, ok := s.take(bounded(t)); ok {
 		t.Fatal("an order that was given up is handed out")
