@@ -118,6 +118,9 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 		return
 	}
 	sent := time.Now()
+	if c.schedule.rate > 0 {
+		c.tally.late(sent.Sub(due))
+	}
 	a, err := b.link.do(b.request, sent)
 	now := time.Now()
 	switch {

@@ -39,6 +39,10 @@ type Result struct {
 
 	Answer  Latency  `json:"answer"`            // request → 202 or 409
 	Outcome *Latency `json:"outcome,omitempty"` // request → outcome on the socket
+	// Open loop: from when an order was due until it was sent, which is part of
+	// both. More than a moment means that no buyer was free: the server is too
+	// slow for this rate, or there are too few buyers for its latency.
+	Lag *Latency `json:"lag,omitempty"`
 
 	Baseline *Baseline `json:"baseline,omitempty"`
 	Check    *Checked  `json:"check,omitempty"`
@@ -96,6 +100,10 @@ func (r *run) result(t *target, bare *bareRun) *Result {
 		res.DecidedPerSecond = perSecond(n.heard(), t.took)
 		outcome := n.told.summary()
 		res.Outcome = &outcome
+	}
+	if r.mode == Open {
+		lag := n.lag.summary()
+		res.Lag = &lag
 	}
 	if bare == nil {
 		return res
@@ -158,6 +166,9 @@ func (r Result) table(b *strings.Builder) {
 	b.WriteString("\n")
 	w = tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "ms\tp50\tp90\tp99\tp99.9\tmax\t\n")
+	if r.Lag != nil {
+		latencyRow(w, "to the sending", *r.Lag)
+	}
 	latencyRow(w, "to the answer", r.Answer)
 	if r.Outcome != nil {
 		latencyRow(w, "to the outcome", *r.Outcome)

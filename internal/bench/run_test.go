@@ -70,6 +70,9 @@ func TestEveryModeOnAnHonestServer(t *testing.T) {
 				if mode != Flood && (r.Outcome.Count != r.Queued || r.Outcomes["accepted"] != min(40, stock)) {
 					t.Errorf("told %+v %v of %d queued", r.Outcome, r.Outcomes, r.Queued)
 				}
+				if (r.Lag != nil) != (mode == Open) || r.Lag != nil && (r.Lag.Count != 40 || r.Lag.P50 > r.Answer.Max) {
+					t.Errorf("lag %+v", r.Lag)
+				}
 				if !strings.Contains(out.String(), "check: ok, ") {
 					t.Errorf("no verdict in the table:\n%s", &out)
 				}

@@ -52,6 +52,7 @@ type tally struct {
 
 	mu        sync.Mutex
 	answers   latencies // request → 202 or 409
+	lag       latencies // open loop: due → sent
 	told      latencies // request → outcome on the socket
 	sent      int64
 	queued    int64           // 202
@@ -62,7 +63,14 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{answers: newLatencies(), told: newLatencies(), errors: map[string]int64{}}
+	return &tally{answers: newLatencies(), lag: newLatencies(), told: newLatencies(), errors: map[string]int64{}}
+}
+
+// late counts how long after it was due an order was sent.
+func (t *tally) late(by time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lag.record(by)
 }
 
 // answered counts a valid answer.
