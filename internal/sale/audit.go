@@ -77,7 +77,6 @@ type Audit struct {
 	head    Head      // of the last one
 	hash    string    // of its bytes
 	last    []Outcome // of its orders
-	ahead   *Head     // of the entry that the stock value is ahead of the ledger
 	blind   bool      // an entry is missing: who had ordered before is not known
 	figures bool      // head's figures can be counted on from
 	epochs  map[string]struct{}
@@ -295,11 +294,23 @@ func (a *Audit) remember(id OrderID) {
 // found. It lets go of what the audit remembered of orders and buyers; Summary
 // and AuditQueue still work. It may be called once, after the last entry.
 func (a *Audit) Finish() []Finding {
+	a.carried()
 	a.unsold()
 	a.summary.Entries = a.n
 	a.compareStock()
 	a.ids, a.byID, a.got = pile[OrderID]{}, table{}, nil
 	return a.all()
+}
+
+// carried adds the entry that only the stock value holds yet: a worker died
+// between the swap and the append, or is at it just now, and the next one writes it.
+func (a *Audit) carried() {
+	s := a.stock
+	if s == nil || s.Last == nil || s.Entries != a.n+1 || s.Last.N != s.Entries {
+		return
+	}
+	a.summary.Notes = append(a.summary.Notes, fmt.Sprintf("entry %d is in the stock value and not in the ledger yet", s.Entries))
+	a.Entry(s.Entries, s.Entry().Encode())
 }
 
 // Summary is what the audit counted. It is complete after Finish.

@@ -143,12 +143,6 @@ func AuditQueue(q QueueState, audits ...*Audit) []Finding {
 	for _, a := range audits {
 		f.product = a.product
 		queued := cmp.Or(q.Queued[a.product], &none)
-		if a.ahead != nil {
-			if here := a.ahead.Epoch == q.Epoch; !here || a.ahead.Seq <= q.LastSeq && !queued.Has(a.ahead.Seq) {
-				f.add("P3", "the stock value decided message %d of %s, which is neither in the ledger nor in the queue any more",
-					a.ahead.Seq, a.ahead.Epoch)
-			}
-		}
 		if a.head.Epoch != q.Epoch {
 			if _, was := a.epochs[q.Epoch]; was {
 				f.add("P2", "the ledger ended in %s, and the queue is an earlier one, of %s", a.head.Epoch, q.Epoch)

@@ -20,11 +20,14 @@
 //	Queue ──► Worker.settle ──► Decide (pure)
 //	              │
 //	              ▼
-//	         Stocks.Replace      the point of no return: one compare-and-swap
-//	              │              holds the stock and what was last applied to it
+//	         Stocks.Replace      the point of no return: one compare-and-swap holds
+//	              │              the stock and, whole, the entry last applied to it
+//	              ├──► Book.Apply ──► Announcer ──► Dead ──► Ack
 //	              ▼
-//	         Ledger.Append ──► Book.Apply ──► Announcer ──► Dead ──► Ack
+//	         Ledger.Append       while the next message is on its way, and for
+//	                             certain before the next swap
 //
-// Every step after the swap may be repeated without effect, so a crash anywhere
-// is repaired by the queue's redelivery, on the normal path.
+// Every step after the swap may be repeated without effect, and the swap alone is
+// enough to repeat it: a crash anywhere is repaired by the queue's redelivery, or
+// by the next worker that looks at the stock value, on the normal path.
 package sale

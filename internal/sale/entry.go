@@ -24,19 +24,18 @@ type EntryOrder struct {
 	Outcome Outcome
 }
 
-// newEntry is the entry of a decided group: a pure function of what the stock
-// value says of it and of the message, so writing it again writes the same bytes.
-func newEntry(product ProductID, last *Last, lines []Line) *Entry {
-	e := &Entry{Product: product, Head: last.Head, Orders: make([]EntryOrder, 0, len(lines))}
-	first := uint64(0)
-	for _, o := range last.Outcomes {
+// entryOrders are the orders of a decided group as its ledger entry has them:
+// without the dead lines, and with the places that end at decided.
+func entryOrders(lines []Line, outcomes []Outcome, decided uint64) []EntryOrder {
+	place := decided
+	for _, o := range outcomes {
 		if o.Final() {
-			first++
+			place--
 		}
 	}
-	place := last.Decided - first
+	orders := make([]EntryOrder, 0, len(lines))
 	for i := range lines {
-		o := EntryOrder{Order: lines[i].Order, Outcome: last.Outcomes[i]}
+		o := EntryOrder{Order: lines[i].Order, Outcome: outcomes[i]}
 		if o.Outcome == Dead {
 			continue
 		}
@@ -44,9 +43,9 @@ func newEntry(product ProductID, last *Last, lines []Line) *Entry {
 			place++
 			o.Place = place
 		}
-		e.Orders = append(e.Orders, o)
+		orders = append(orders, o)
 	}
-	return e
+	return orders
 }
 
 // Encode is the entry as it is stored. It holds buyers as tokens, so no "@".
@@ -54,31 +53,47 @@ func (e *Entry) Encode() []byte {
 	b := make([]byte, 0, 400+256*len(e.Orders))
 	b = append(b, `{"product":"`...)
 	b = append(b, e.Product...)
-	b = append(b, `","n":`...)
+	b = append(b, `",`...)
+	b = append(b, `"n":`...)
 	b = strconv.AppendUint(b, e.N, 10)
 	b = append(b, `,"epoch":"`...)
 	b = append(b, e.Epoch...)
 	b = append(b, `","seq":`...)
 	b = strconv.AppendUint(b, e.Seq, 10)
+	b = e.Head.appendFigures(b)
+	b = append(b, `,"orders":`...)
+	b = appendOrders(b, e.Orders)
+	return append(b, '}')
+}
+
+// appendFigures appends what entries and stock values say of a group alike.
+func (h *Head) appendFigures(b []byte) []byte {
 	b = append(b, `,"prev":"`...)
-	b = append(b, e.Prev...)
+	b = append(b, h.Prev...)
 	b = append(b, `","supplied":`...)
-	b = strconv.AppendInt(b, e.Supplied, 10)
+	b = strconv.AppendInt(b, h.Supplied, 10)
 	b = append(b, `,"available":`...)
-	b = strconv.AppendInt(b, e.Available, 10)
+	b = strconv.AppendInt(b, h.Available, 10)
 	b = append(b, `,"decided":`...)
-	b = strconv.AppendUint(b, e.Decided, 10)
+	b = strconv.AppendUint(b, h.Decided, 10)
 	b = append(b, `,"decided_at":"`...)
-	b = appendTime(b, e.DecidedAt)
-	b = append(b, `","orders":[`...)
-	for i := range e.Orders {
+	b = appendTime(b, h.DecidedAt)
+	return append(b, '"')
+}
+
+func appendOrders(b []byte, orders []EntryOrder) []byte {
+	b = append(b, '[')
+	for i := range orders {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = e.Orders[i].append(b)
+		b = orders[i].append(b)
 	}
-	return append(b, `]}`...)
+	return append(b, ']')
 }
+
+// MarshalJSON writes the order as Encode does.
+func (o EntryOrder) MarshalJSON() ([]byte, error) { return o.append(nil), nil }
 
 func (o *EntryOrder) append(b []byte) []byte {
 	b = append(b, `{"id":"`...)

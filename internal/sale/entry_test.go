@@ -118,8 +118,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	})
 }
 
-// An entry is a function of the stock value and the message, so that a repetition
-// writes the same bytes after the value went through the store.
+// The stock value carries its last entry whole, so that a repetition writes the
+// same bytes after the value went through the store.
 func TestEntryIsMadeAgainFromTheStoredValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		lines := genLines(genOwnOrder(), 20).Draw(t, "lines")
@@ -128,15 +128,15 @@ func TestEntryIsMadeAgainFromTheStoredValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		next, outcomes := Decide(stock, nobody{}, lines)
-		next.Last = &Last{Head: genHead().Draw(t, "head"), Outcomes: outcomes}
+		next.Last = &Last{Head: genHead().Draw(t, "head"), Outcomes: outcomes, Orders: entryOrders(lines, outcomes, next.Decided)}
 		next.Last.Decided = next.Decided
-		entry := newEntry("tshirt", next.Last, lines)
+		entry := next.Entry()
 
 		stored, err := DecodeStock(next.Encode())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := newEntry("tshirt", stored.Last, lines); !bytes.Equal(again.Encode(), entry.Encode()) {
+		if again := stored.Entry(); !bytes.Equal(again.Encode(), entry.Encode()) {
 			t.Fatalf("made again:\n%s\n%s", again.Encode(), entry.Encode())
 		}
 		place, statuses := uint64(0), entry.Statuses()
@@ -173,10 +173,10 @@ func TestTheLargestGroupFits(t *testing.T) {
 		outcomes[i] = LimitReached
 	}
 	head := Head{Epoch: testEpoch, Seq: 1 << 60, N: 1 << 60, Prev: hashEntry(nil), Supplied: MaxUnits, Available: MaxUnits, Decided: 1 << 60, DecidedAt: at}
-	last := &Last{Head: head, Outcomes: outcomes}
+	last := &Last{Head: head, Outcomes: outcomes, Orders: entryOrders(lines, outcomes, head.Decided)}
 	stock := Stock{Product: ProductID(strings.Repeat("p", 63)), Available: MaxUnits, Supplied: MaxUnits, Last: last, LedgerHead: hashEntry(nil)}
 	const limit = 1<<20 - 4<<10 // room for headers
-	if n := len(newEntry(stock.Product, last, lines).Encode()); n > limit {
+	if n := len(stock.Entry().Encode()); n > limit {
 		t.Errorf("the entry takes %d bytes", n)
 	}
 	if n := len(stock.Encode()); n > limit {

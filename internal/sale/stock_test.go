@@ -85,7 +85,12 @@ func TestStockRoundTrip(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "decided once") {
 			outcome := rapid.SampledFrom([]Outcome{Accepted, SoldOut, LimitReached, Duplicate, Dead})
-			s.Last = &Last{genHead().Draw(t, "last"), rapid.SliceOfN(outcome, 1, 9).Draw(t, "outcomes")}
+			outcomes := rapid.SliceOfN(outcome, 1, 9).Draw(t, "outcomes")
+			lines := make([]Line, len(outcomes))
+			for i := range lines {
+				lines[i].Order = genOwnOrder().Draw(t, "order")
+			}
+			s.Last = &Last{genHead().Draw(t, "last"), outcomes, entryOrders(lines, outcomes, 9)}
 		}
 		got, err := DecodeStock(s.Encode())
 		if err != nil || !reflect.DeepEqual(got, s) {
@@ -99,7 +104,7 @@ func TestStockNames(t *testing.T) {
 	s := Stock{Product: "tshirt", Last: &Last{Head: Head{DecidedAt: testTime}, Outcomes: []Outcome{Accepted, SoldOut, LimitReached, Duplicate, Dead}}}
 	const want = `{"product":"tshirt","available":0,"sold":0,"supplied":0,"decided":0,"entries":0,"limit_per_buyer":0,` +
 		`"opens_at":null,"closes_at":null,"paused":false,"last":{"epoch":"","seq":0,"n":0,"prev":"","supplied":0,"available":0,` +
-		`"decided":0,"decided_at":"2026-03-01T09:00:00Z","outcomes":["accepted","sold_out","limit_reached","duplicate","dead"]},"ledger_head":""}`
+		`"decided":0,"decided_at":"2026-03-01T09:00:00Z","outcomes":["accepted","sold_out","limit_reached","duplicate","dead"],"orders":[]},"ledger_head":""}`
 	if got := string(s.Encode()); got != want {
 		t.Errorf("the value is\n%s\nwant\n%s", got, want)
 	}
@@ -107,7 +112,8 @@ func TestStockNames(t *testing.T) {
 
 func FuzzDecodeStock(f *testing.F) {
 	full := Stock{Product: "tshirt", Available: 4, Sold: 1, Supplied: 5, Decided: 1, Entries: 1, OpensAt: &testTime,
-		Last: &Last{Head: Head{Epoch: testEpoch, Seq: 2, N: 1, DecidedAt: testTime}, Outcomes: []Outcome{Accepted, Dead}}}
+		Last: &Last{Head: Head{Epoch: testEpoch, Seq: 2, N: 1, DecidedAt: testTime}, Outcomes: []Outcome{Accepted, Dead},
+			Orders: []EntryOrder{{Order{testID(1), "a@b.c", 1, testTime}, 1, Accepted}}}}
 	f.Add(full.Encode())
 	for _, s := range []string{`{}`, `null`, `{"product":"tshirt"}`, `{"product":"tshirt","last":{"outcomes":"yMjI"}}`,
 		`{"product":"tshirt","last":{"outcomes":[null]}}`, `{"product":"tshirt","available":9223372036854775807,"sold":1}`,

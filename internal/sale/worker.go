@@ -33,12 +33,16 @@ type Worker struct {
 	Observer    Observer
 	Log         *slog.Logger
 
+	// Newest is how many entries the stock value counts, as far as this instance
+	// has heard: more than the book has, and a worker died between the two.
+	Newest func() uint64
+
 	// Owned by Run's goroutine.
 	stock   Stock
 	version Version
-	held    bool   // stock and version are what the last call left
-	entry   *Entry // of stock.Last, as decide left it; nil if it must be made again
-	data    []byte // entry, encoded
+	held    bool       // stock and version are what the last call left
+	written uint64     // entries that the ledger has for certain
+	writing chan error // the entry after those is being written; nil: none is
 
 	inHand atomic.Pointer[Delivery] // read by the beat
 	stuck  atomic.Pointer[error]
@@ -57,7 +61,11 @@ type Observer interface {
 // finishTime is how long a message in hand may go on after Run was told to stop.
 const finishTime = 10 * time.Second
 
-// Stuck is why the message in hand could not be settled yet, nil while all is well.
+// idleTime is how often a worker without a message looks whether another one left
+// something behind. A queue may need a good part of it to notice a lost server.
+const idleTime = 3 * time.Second
+
+// Stuck is why the product cannot go on just now, nil while all is well.
 func (w *Worker) Stuck() error {
 	if err := w.stuck.Load(); err != nil {
 		return *err
@@ -68,21 +76,37 @@ func (w *Worker) Stuck() error {
 // Run decides messages until ctx ends, and finishes the one in hand then. It
 // returns only when no goroutine of its own is left.
 func (w *Worker) Run(ctx context.Context) {
-	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	lasting, cancel := outlive(ctx, finishTime)
+	defer cancel()
+	beating, stop := context.WithCancel(lasting)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		w.beat(beating)
 	}()
-	defer func() { stop(); <-done }()
+	defer func() {
+		if err := w.flush(context.WithoutCancel(ctx)); err != nil { // bounded by StepTimeout
+			w.report("the last entry is left for the next worker to write", err, 0)
+		}
+		stop()
+		<-done
+	}()
 
-	for attempt := 0; ctx.Err() == nil; {
-		d, err := w.Queue.Next(ctx)
+	for attempt, idle := 0, true; ctx.Err() == nil; {
+		if w.failed() || idle && w.Newest() > w.Book.Entries(w.Product) {
+			w.tidyUp(lasting)
+		}
+		waiting, stop := context.WithTimeout(ctx, idleTime)
+		d, err := w.Queue.Next(waiting)
+		idle = waiting.Err() != nil
+		stop()
 		switch {
 		case err == nil:
 			attempt = 0
-			w.handle(ctx, d)
-		case ctx.Err() == nil:
+			w.handle(ctx, lasting, d)
+		case idle:
+			attempt = 0
+		default:
 			w.report("the queue cannot be read", err, attempt)
 			pause(ctx, attempt)
 			attempt++
@@ -90,10 +114,9 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// handle settles one delivery, however often that takes. Once ctx has ended it has
-// finishTime for that, and before the point of no return a failure ends it: the
-// queue delivers again.
-func (w *Worker) handle(ctx context.Context, d Delivery) {
+// handle settles one delivery, however often that takes. Once ctx has ended, and
+// before the point of no return, a failure ends it: the queue delivers again.
+func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 	w.inHand.Store(&d)
 	defer w.inHand.Store(nil)
 	began := time.Now()
@@ -102,8 +125,6 @@ func (w *Worker) handle(ctx context.Context, d Delivery) {
 		w.Observer.Redelivered(w.Product)
 	}
 	lines := d.Message().Lines()
-	lasting, cancel := outlive(ctx, finishTime)
-	defer cancel()
 	if w.ProcessingTime > 0 {
 		working, stop := context.WithTimeout(lasting, w.ProcessingTime)
 		<-working.Done()
@@ -133,158 +154,212 @@ func (w *Worker) handle(ctx context.Context, d Delivery) {
 // acknowledgement. It tells whether the point of no return lies behind.
 func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began time.Time) (committed bool, err error) {
 	m := d.Message()
-	if !w.held {
-		if err := w.load(ctx); err != nil {
-			return false, err
-		}
+	if err := w.ready(ctx); err != nil {
+		return false, err
 	}
 	last, before := w.stock.applied(m.Epoch, m.Seq)
 	if before {
-		if err := w.settled(ctx, m, lines); err != nil {
+		if err := w.settled(m, lines); err != nil {
 			return false, err
 		}
 		return true, d.Ack()
 	}
-	if !last {
-		if allDead(lines) {
-			if err := w.bury(ctx, m, lines); err != nil {
-				return false, err
-			}
-			return true, d.Ack()
-		}
+	switch {
+	case last:
+		w.announce(w.stock.Entry()) // whoever decided it may have died before
+	case !allDead(lines):
 		if err := w.decide(ctx, m, lines); err != nil {
 			return false, err
 		}
 		w.Observer.Decided(w.Product, w.stock.Last.Outcomes, time.Since(began))
 	}
-	// At this point the group's outcomes are final. What follows only tells of
-	// them, and repeating it changes nothing.
-	if err := w.finish(ctx, m, lines); err != nil {
+	// At this point the group's outcomes are final and its entry is safe in the
+	// stock value. What follows only tells of them, and repeating it changes nothing.
+	if err := w.bury(ctx, m, lines); err != nil {
 		return true, err
 	}
 	return true, d.Ack()
 }
 
-func (w *Worker) load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)
-	defer cancel()
-	stock, version, err := w.Stocks.Load(ctx, w.Product)
-	if err != nil {
-		return fmt.Errorf("load the stock: %w", err)
+// ready makes sure that this worker knows the newest stock value, that the ledger
+// has every entry before its last, and that the book holds exactly what the value
+// was decided on.
+func (w *Worker) ready(ctx context.Context) error {
+	if !w.held {
+		if err := w.load(ctx); err != nil {
+			return err
+		}
 	}
-	w.stock, w.version, w.held, w.entry = stock, version, true, nil
+	if n := w.Book.Entries(w.Product); n != w.stock.Entries {
+		return fmt.Errorf("%w: the book is at entry %d, the stock at %d", ErrConflict, n, w.stock.Entries)
+	}
 	return nil
 }
 
-// decide applies the rule and swaps the stock value.
-func (w *Worker) decide(ctx context.Context, m *Message, lines []Line) error {
-	if err := w.warm(ctx); err != nil {
-		return err
+// load reads the stock value and brings book and ledger up to it. The entry that
+// it carries may be missing from the ledger, if the worker that decided it died
+// just then: writing it again is no harm, and its statuses may not have been
+// heard, so they are broadcast again.
+func (w *Worker) load(ctx context.Context) error {
+	step, cancel := context.WithTimeout(ctx, w.StepTimeout)
+	defer cancel()
+	if err := w.flush(step); err != nil {
+		w.report("an entry was not written at the first try", err, 0)
 	}
+	stock, version, err := w.Stocks.Load(step, w.Product)
+	if err != nil {
+		return fmt.Errorf("load the stock: %w", err)
+	}
+	if stock.Last != nil {
+		if err := w.Book.AwaitEntries(step, w.Product, stock.Entries-1); err != nil {
+			return err
+		}
+		known := w.Book.Entries(w.Product) >= stock.Entries
+		entry, data, err := carried(&stock)
+		if err != nil {
+			return err
+		}
+		if w.written < entry.N {
+			if err := w.append(step, entry.N, data); err != nil {
+				return err
+			}
+			w.written = entry.N
+		}
+		if err := w.Book.Apply(entry); err != nil {
+			return err
+		}
+		if !known {
+			w.announce(entry)
+		}
+	}
+	w.stock, w.version, w.held = stock, version, true
+	return nil
+}
+
+// carried is the entry in the stock value, with its bytes.
+func carried(stock *Stock) (*Entry, []byte, error) {
+	entry := stock.Entry()
+	data := entry.Encode()
+	if hash := hashEntry(data); hash != stock.LedgerHead {
+		return nil, nil, fmt.Errorf("the stock carries an entry %d that hashes to %s, and says %s", entry.N, hash, stock.LedgerHead)
+	}
+	return entry, data, nil
+}
+
+// decide applies the rule and swaps the stock value. The entry is written to the
+// ledger while the next message is on its way, and is there before the next swap.
+func (w *Worker) decide(ctx context.Context, m *Message, lines []Line) error {
 	next, outcomes := Decide(w.stock, w.Book, lines)
 	next.Entries++
 	next.Last = &Last{
 		Head: Head{Epoch: m.Epoch, Seq: m.Seq, N: next.Entries, Prev: w.stock.LedgerHead,
 			Supplied: next.Supplied, Available: next.Available, Decided: next.Decided, DecidedAt: Instant(w.Now())},
 		Outcomes: outcomes,
+		Orders:   entryOrders(lines, outcomes, next.Decided),
 	}
-	entry := newEntry(w.Product, next.Last, lines)
+	entry := next.Entry()
 	data := entry.Encode()
 	next.LedgerHead = hashEntry(data)
 
 	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)
 	defer cancel()
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
 	version, err := w.Stocks.Replace(ctx, w.version, &next)
 	if err != nil {
 		w.Observer.Conflict(w.Product)
 		return fmt.Errorf("replace the stock: %w", err)
 	}
 	w.stock, w.version = next, version
-	w.entry, w.data = entry, data
+	w.write(entry.N, data)
+	if err := w.Book.Apply(entry); err != nil {
+		return err
+	}
+	w.announce(entry)
 	return nil
 }
 
-// warm waits until the book holds exactly what the stock value was decided on. A
-// worker that takes a product over has nothing to read: its book follows already.
-func (w *Worker) warm(ctx context.Context) error {
-	if w.Book.Entries(w.Product) == w.stock.Entries {
+// write begins to append an entry. flush waits for its end.
+func (w *Worker) write(n uint64, data []byte) {
+	w.writing = make(chan error, 1)
+	go func(done chan<- error) {
+		ctx, cancel := context.WithTimeout(context.Background(), w.StepTimeout)
+		defer cancel()
+		done <- w.append(ctx, n, data)
+	}(w.writing)
+}
+
+// flush waits until nothing is being written any more. After a failure the
+// entry is written again by the next load.
+func (w *Worker) flush(ctx context.Context) error {
+	if w.writing == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)
-	defer cancel()
-	if err := w.Book.AwaitEntries(ctx, w.Product, w.stock.Entries); err != nil {
-		return err
-	}
-	if n := w.Book.Entries(w.Product); n != w.stock.Entries {
-		return fmt.Errorf("%w: the ledger is at entry %d, the stock at %d", ErrConflict, n, w.stock.Entries)
-	}
-	return nil
-}
-
-// finish writes the ledger entry, broadcasts the statuses and buries dead lines.
-func (w *Worker) finish(ctx context.Context, m *Message, lines []Line) error {
-	if w.entry == nil {
-		if err := w.remake(lines); err != nil {
-			return err
+	select {
+	case err := <-w.writing:
+		w.writing = nil
+		if err == nil {
+			w.written = w.stock.Entries
 		}
-	}
-	if err := w.append(ctx); err != nil {
 		return err
+	case <-ctx.Done():
+		return fmt.Errorf("append entry %d: %w", w.stock.Entries, context.Cause(ctx))
 	}
-	if err := w.follow(ctx); err != nil {
-		return err
-	}
-	if err := w.Announcer.Announce(w.entry.Statuses()); err != nil {
-		w.Log.Warn("statuses were not broadcast; sockets read them from the book", "product", w.Product, "err", err)
-	}
-	return w.bury(ctx, m, lines)
 }
 
-// remake makes the entry again from the stock value and the redelivered message.
-func (w *Worker) remake(lines []Line) error {
-	last := w.stock.Last
-	if len(last.Outcomes) != len(lines) {
-		return fmt.Errorf("the stock has %d outcomes for a message of %d lines", len(last.Outcomes), len(lines))
+// failed collects the end of a write without waiting, and tells whether it went
+// wrong.
+func (w *Worker) failed() bool {
+	if w.writing == nil || len(w.writing) == 0 {
+		return false
 	}
-	entry := newEntry(w.Product, last, lines)
-	data := entry.Encode()
-	if hash := hashEntry(data); hash != w.stock.LedgerHead {
-		return fmt.Errorf("entry %d hashes to %s, the stock says %s", entry.N, hash, w.stock.LedgerHead)
-	}
-	w.entry, w.data = entry, data
-	return nil
+	return w.flush(context.Background()) != nil
 }
 
 // append writes the entry, once. Finding it there already is how a repetition
 // ends; finding another one there would be the end of P8.
-func (w *Worker) append(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)
-	defer cancel()
-	err := w.Ledger.Append(ctx, w.Product, w.entry.N, w.data)
+func (w *Worker) append(ctx context.Context, n uint64, data []byte) error {
+	err := w.Ledger.Append(ctx, w.Product, n, data)
 	if errors.Is(err, ErrEntryTaken) {
-		stored, readErr := w.Ledger.Entry(ctx, w.Product, w.entry.N)
+		stored, readErr := w.Ledger.Entry(ctx, w.Product, n)
 		switch {
 		case readErr != nil:
 			err = readErr
-		case !bytes.Equal(stored, w.data):
-			return fmt.Errorf("the ledger holds another entry %d of %s than the one decided", w.entry.N, w.Product)
+		case !bytes.Equal(stored, data):
+			return fmt.Errorf("the ledger holds another entry %d of %s than the one decided", n, w.Product)
 		default:
 			return nil
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("append entry %d: %w", w.entry.N, err)
+		return fmt.Errorf("append entry %d: %w", n, err)
 	}
 	return nil
+}
+
+func (w *Worker) announce(entry *Entry) {
+	if err := w.Announcer.Announce(entry.Statuses()); err != nil {
+		w.Log.Warn("statuses were not broadcast; sockets read them from the book", "product", w.Product, "err", err)
+	}
+}
+
+// tidyUp finishes, without a message in hand, what a worker left behind that died
+// or failed between the swap and the ledger.
+func (w *Worker) tidyUp(ctx context.Context) {
+	w.held = false
+	if err := w.load(ctx); err != nil {
+		w.stuck.Store(&err)
+		w.report("the ledger is behind the stock", err, 0)
+		return
+	}
+	w.stuck.Store(nil)
 }
 
 // settled checks that a message from before the last decided one was decided
 // itself. It always was, unless the queue lost its memory of sequences that it had
 // given out; acknowledging it then would lose its orders (P3).
-func (w *Worker) settled(ctx context.Context, m *Message, lines []Line) error {
-	if err := w.warm(ctx); err != nil {
-		return err
-	}
+func (w *Worker) settled(m *Message, lines []Line) error {
 	for i := range lines {
 		if l := &lines[i]; l.Err == nil && !w.Book.Decided(l.Order.ID, w.Product) {
 			return fmt.Errorf("message %d comes after message %d, which was decided, and its order %s never was: the queue's sequences went back",
@@ -292,16 +367,6 @@ func (w *Worker) settled(ctx context.Context, m *Message, lines []Line) error {
 		}
 	}
 	return nil
-}
-
-// follow puts the entry into this instance's book without waiting for the feed.
-func (w *Worker) follow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)
-	defer cancel()
-	if err := w.Book.AwaitEntries(ctx, w.Product, w.entry.N-1); err != nil {
-		return err
-	}
-	return w.Book.Apply(w.entry)
 }
 
 func (w *Worker) bury(ctx context.Context, m *Message, lines []Line) error {
