@@ -2,7 +2,6 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"runtime/debug"
 	"strconv"
@@ -100,14 +99,14 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 	return nil
 }
 
-// explain answers with the problem that err is.
+// explain answers with the problem that err is. Problems are never wrapped.
 func (s *Server) explain(c *fiber.Ctx, err error) error {
 	var p *problem
-	var f *fiber.Error
-	switch {
-	case errors.As(err, &p):
-	case errors.As(err, &f):
-		p = problemOf(f.Code)
+	switch e := err.(type) {
+	case *problem:
+		p = e
+	case *fiber.Error:
+		p = problemOf(e.Code)
 	}
 	if p == nil {
 		s.log.Error("a request failed", slog.String("method", c.Method()), slog.String("route", c.Route().Path), slog.Any("err", err))

@@ -132,22 +132,23 @@ func (s *socket) read() {
 	}
 }
 
-// push queues a frame. Order frames are never dropped: a socket that is too far
-// behind for one more is closed, and the buyer comes back for the book's view.
-func (s *socket) push(f *frame) {
+// push queues a frame, and returns how many the socket is behind. Order frames are
+// never dropped: a socket that is too far behind for one more is closed, and the
+// buyer comes back for the book's view.
+func (s *socket) push(f *frame) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.behind >= maxBehind {
-		if s.behind == maxBehind {
-			s.hub.slow.Add(1)
-			s.raw.abort()
-		}
-		s.behind = maxBehind + 1 // counted once
-		return
+	switch {
+	case s.behind < maxBehind:
+		s.behind++
+		s.frames = append(s.frames, f)
+		s.signal()
+	case s.behind == maxBehind:
+		s.behind++ // so that it is counted once
+		s.hub.slow.Add(1)
+		s.raw.abort()
 	}
-	s.behind++
-	s.frames = append(s.frames, f)
-	s.signal()
+	return s.behind
 }
 
 // markStale has the book looked up; with lost, after it has caught up.
@@ -254,8 +255,8 @@ func (s *socket) turn() (leave bool, err error) {
 				return err
 			}
 		}
-		for _, text := range lines {
-			if err := s.send(text); err != nil {
+		for i := 0; i < len(lines) && s.waits.Load(); i++ { // else they are told already
+			if err := s.send(lines[i]); err != nil {
 				return err
 			}
 		}

@@ -432,4 +432,3 @@ func awaitTrue(t testing.TB, what string, ok func() bool) {
 }
 
 func orderBody(email string) string { return fmt.Sprintf(`{"email":%q}`, email) }
-

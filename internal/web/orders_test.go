@@ -1,0 +1,240 @@
+package web
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"firstcome/internal/sale"
+)
+
+func TestOrdersAreShown(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	id := bought(t, buy(t, addr, `{"email":"a@b.de","quantity":2}`))
+	for _, want := range []string{`"status":"pending"`, `"status":"accepted","message":"Your order has been approved","place":1,"rev":1`} {
+		r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=A@b.de")
+		status, _ := w.book.Status(id)
+		if r.StatusCode != 200 || r.body != string(status.AppendJSON(nil)) || !strings.Contains(r.body, want) {
+			t.Errorf("%d %s, want %s", r.StatusCode, r.body, want)
+		}
+		if r.Header.Get("Content-Type") != asJSON || r.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", r.Header)
+		}
+		w.decide(t)
+	}
+}
+
+func TestTheListIsNewestFirst(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	var want []string
+	for i := range 103 {
+		id := bought(t, buy(t, addr, orderBody("a@b.de")))
+		if i >= 3 {
+			status, _ := w.book.Status(id)
+			want = append([]string{string(status.AppendJSON(nil))}, want...)
+		}
+	}
+	bought(t, buy(t, addr, orderBody("other@b.de")))
+	w.fail(nil, sale.ErrUnavailable) // the book still answers
+	r := get(t, "http://"+addr+"/orders?email=a@b.de")
+	if r.StatusCode != 200 || r.body != `{"orders":[`+strings.Join(want, ",")+`]}` {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+}
+
+// TestAForeignOrderLooksUnknown holds P7: the same bytes, the same way.
+func TestAForeignOrderLooksUnknown(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	id := bought(t, buy(t, addr, orderBody("a@b.de")))
+	rounds := w.rounds()
+	foreign := get(t, "http://"+addr+"/orders/"+id.String()+"?email=eve@b.de")
+	if w.rounds() != rounds+1 {
+		t.Error("a foreign order is known without asking the leader")
+	}
+	unknown := get(t, "http://"+addr+"/orders/01900000-0000-7000-8000-000000000000?email=eve@b.de")
+	malformed := get(t, "http://"+addr+"/orders/5?email=eve@b.de")
+	wantProblem(t, unknown, 404)
+	foreign.Header.Del("Date")
+	unknown.Header.Del("Date")
+	if foreign.body != unknown.body || malformed.body != unknown.body || fmt.Sprint(foreign.Header) != fmt.Sprint(unknown.Header) {
+		t.Errorf("foreign %v %s\nunknown %v %s", foreign.Header, foreign.body, unknown.Header, unknown.body)
+	}
+	if r := get(t, "http://"+addr+"/orders?email=eve@b.de"); r.body != `{"orders":[]}` {
+		t.Errorf("%s", r.body)
+	}
+	w.fail(nil, sale.ErrUnavailable)
+	wantProblem(t, get(t, "http://"+addr+"/orders/"+id.String()+"?email=eve@b.de"), 503)
+	wantProblem(t, get(t, "http://"+addr+"/orders/01900000-0000-7000-8000-000000000000?email=eve@b.de"), 503)
+	if r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de"); r.StatusCode != 200 {
+		t.Errorf("what the book holds needs no leader: %d", r.StatusCode)
+	}
+}
+
+func TestAnOrderTakenElsewhereIsFound(t *testing.T) {
+	w := newTown(t, "tshirt")
+	w.silent = true
+	_, addr := open(t, w, nil)
+	id := bought(t, buy(t, addr, orderBody("a@b.de")))
+	if r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de"); r.StatusCode != 200 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	id = bought(t, buy(t, addr, orderBody("a@b.de")))
+	if r := get(t, "http://"+addr+"/orders?email=a@b.de"); !strings.Contains(r.body, id.String()) {
+		t.Errorf("%s", r.body)
+	}
+}
+
+func TestEmailsOfQueries(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	for _, query := range []string{"", "?email=", "?email=a@b", "?email=a@b.de&email=a@b.de", "?email=a+b@c.de", "?Email=a@b.de", "?email=a%00@b.de", "?email=%22a%22@b.de"} {
+		for _, path := range []string{"/orders", "/orders/01900000-0000-7000-8000-000000000000", "/ws"} {
+			wantProblem(t, get(t, "http://"+addr+path+query), 400, "email")
+		}
+	}
+	if r := get(t, "http://"+addr+"/orders?email=a%2Bb@c.de"); r.StatusCode != 200 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+}
+
+func TestProducts(t *testing.T) {
+	w := newTown(t, "tshirt", "mug")
+	_, addr := open(t, w, nil)
+	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt","quantity":2}`))
+	w.decide(t)
+	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt"}`))
+	tshirt := `{"id":"tshirt","available":3,"sold":2,"supplied":5,"waiting":1,"state":"open"}`
+	mug := `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"state":"open"}`
+	for path, want := range map[string]string{
+		"/products":        `{"products":[` + mug + `,` + tshirt + `]}`,
+		"/products/tshirt": tshirt,
+	} {
+		if r := get(t, "http://"+addr+path); r.StatusCode != 200 || r.body != want || r.Header.Get("Content-Type") != asJSON {
+			t.Errorf("%s: %d %s", path, r.StatusCode, r.body)
+		}
+	}
+	for _, id := range []string{"car", "T-Shirt", "a.b", "*", strings.Repeat("a", 64)} {
+		wantProblem(t, get(t, "http://"+addr+"/products/"+id), 404)
+	}
+}
+
+func TestThePage(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	for path, contentType := range map[string]string{
+		"/": "text/html; charset=utf-8", "/page/index.html": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8",
+		"/page/style.css": "text/css; charset=utf-8", "/page/icon.svg": "image/svg+xml",
+	} {
+		r := get(t, "http://"+addr+path)
+		h := r.Header
+		if r.StatusCode != 200 || r.body == "" || h.Get("Content-Type") != contentType || h.Get("Cache-Control") != "no-cache" ||
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'self'; connect-src 'self' ws: wss:" {
+			t.Errorf("%s: %d %v", path, r.StatusCode, h)
+		}
+		again := get(t, "http://"+addr+path, "If-None-Match", "W/"+h.Get("ETag"))
+		if again.StatusCode != 304 || again.body != "" || again.Header.Get("ETag") != h.Get("ETag") {
+			t.Errorf("%s again: %d", path, again.StatusCode)
+		}
+		if r := get(t, "http://"+addr+path, "If-None-Match", `"x"`); r.StatusCode != 200 {
+			t.Errorf("%s with another tag: %d", path, r.StatusCode)
+		}
+	}
+	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html"} {
+		wantProblem(t, get(t, "http://"+addr+path), 404)
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, func(c *Config) { c.AllowedOrigins = []string{"https://shop.example"} })
+	_, demo := open(t, w, func(c *Config) { c.AllowLoopbackOrigins = true })
+	for _, c := range []struct {
+		addr, origin, host string
+		ok                 bool
+	}{
+		{addr, "https://shop.example", "", true},
+		{addr, "http://shop.example", "", false},
+		{addr, "https://shop.example:8443", "", false},
+		{addr, "https://shop.example.evil.example", "", false},
+		{addr, "https://evil.example", "", false},
+		{addr, "null", "", false},
+		{addr, "shop.example", "", false},
+		{addr, "http://" + addr, "", true},
+		{addr, "https://Shop.Internal", "shop.internal", true},
+		{addr, "https://shop.internal", "shop.internal:443", true},
+		{addr, "http://shop.internal:8080", "shop.internal", false},
+		{addr, "http://localhost:5173", "", false},
+		{demo, "http://localhost:5173", "", true},
+		{demo, "http://127.0.0.1:5173", "", true},
+		{demo, "https://[::1]:5173", "", true},
+		{demo, "http://localhost.evil.example", "", false},
+		{demo, "null", "", false},
+		{demo, "https://shop.example", "", false},
+	} {
+		header := []string{"Content-Type", asJSON, "Origin", c.origin}
+		if c.host != "" {
+			header = append(header, "Host", c.host)
+		}
+		n := w.orders()
+		post := send(t, "POST", "http://"+c.addr+"/buy", orderBody("a@b.de"), header...)
+		read := send(t, "GET", "http://"+c.addr+"/products", "", header...)
+		lost := send(t, "GET", "http://"+c.addr+"/nothing", "", header...)
+		flight := send(t, "OPTIONS", "http://"+c.addr+"/buy", "", append(header, "Access-Control-Request-Method", "POST")...)
+		for _, r := range []reply{post, read, lost, flight} {
+			if r.Header.Get("Vary") != "Origin" {
+				t.Errorf("%s: Vary %q", c.origin, r.Header.Get("Vary"))
+			}
+			allowed, exposed := r.Header.Get("Access-Control-Allow-Origin"), r.Header.Get("Access-Control-Expose-Headers")
+			if c.ok && (allowed != c.origin || exposed != "Location, Idempotent-Replayed, Retry-After") || !c.ok && allowed+exposed != "" {
+				t.Errorf("%s at %s: %v", c.origin, c.addr, r.Header)
+			}
+		}
+		if read.StatusCode != 200 || flight.StatusCode != 204 || flight.body != "" {
+			t.Errorf("%s: %d, preflight %d", c.origin, read.StatusCode, flight.StatusCode)
+		}
+		asked := flight.Header.Get("Access-Control-Allow-Methods") + "|" + flight.Header.Get("Access-Control-Allow-Headers")
+		if want := "POST, OPTIONS|Content-Type, Idempotency-Key"; c.ok && asked != want || !c.ok && asked != "|" {
+			t.Errorf("%s: preflight %q", c.origin, asked)
+		}
+		status := upgradeStatus(t, c.addr, header)
+		if c.ok {
+			bought(t, post)
+			if status != 101 {
+				t.Errorf("%s: %d for a socket", c.origin, status)
+			}
+		} else {
+			wantProblem(t, post, 403)
+			if status != 403 || w.orders() != n {
+				t.Errorf("%s: %d for a socket", c.origin, status)
+			}
+		}
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	w := newTown(t, "tshirt")
+	good := Config{Queue: w, Shop: w, Follower: w, Book: w.book}
+	for _, origin := range []string{"", "*", "null", "shop.example", "https://", "https://Shop.example", "https://shop.example/", "https://*.shop.example", "ftp://shop.example"} {
+		c := good
+		c.AllowedOrigins = []string{origin}
+		if _, err := New(c); err == nil || CheckOrigin(origin) == nil {
+			t.Errorf("origin %q is taken", origin)
+		}
+	}
+	for _, proxy := range []string{"", "proxy", "10.0.0.0/33"} {
+		c := good
+		c.TrustedProxies = []string{proxy}
+		if _, err := New(c); err == nil || CheckProxy(proxy) == nil {
+			t.Errorf("proxy %q is taken", proxy)
+		}
+	}
+	if _, err := New(Config{}); err == nil {
+		t.Error("a server of nothing")
+	}
+	if _, err := New(good); err != nil {
+		t.Error(err)
+	}
+}
