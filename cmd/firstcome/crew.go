@@ -52,7 +52,8 @@ func (c *crew) hire(product sale.ProductID) {
 		Product: product, Queue: queue, Stocks: c.stocks, Ledger: c.ledger, Book: c.in.book,
 		Announcer: c.tell, DeadLetters: c.dead,
 		ProcessingTime: c.in.cfg.Worker.ProcessingTime, Beat: broker.Beat, StepTimeout: 2 * time.Second,
-		Now: time.Now, Observer: c.in.metrics, Log: c.in.log,
+		Newest: func() uint64 { return c.in.shop.Entries(product) },
+		Now:    time.Now, Observer: c.in.metrics, Log: c.in.log,
 	}
 	c.workers[product] = w
 	c.working.Go(func() {

@@ -221,7 +221,8 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &final), errors.Is(err, broker.ErrDrift), errors.Is(err, broker.ErrTooOld), ctx.Err() != nil:
+		case errors.As(err, &final), errors.Is(err, broker.ErrDrift), errors.Is(err, broker.ErrTooOld),
+			errors.Is(err, broker.ErrNoProduct), ctx.Err() != nil:
 			return err
 		}
 		if !said {
@@ -241,7 +242,12 @@ func (in *instance) build(ctx context.Context) (err error) {
 	in.book = sale.NewBook(in.cfg.Book.MaxOrders)
 	tell := broker.NewAnnouncer(in.conn)
 	in.intake = broker.NewIntake(in.conn, in.book, tell, in.cfg.grouping())
-	if in.follower, err = broker.NewFollower(ctx, in.conn, in.book); err != nil {
+	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if in.shop, err = broker.OpenShop(opening, in.conn); err != nil {
+		return err
+	}
+	if in.follower, err = broker.NewFollower(opening, in.conn, in.book, in.shop); err != nil {
 		return err
 	}
 	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
@@ -255,17 +261,14 @@ func (in *instance) build(ctx context.Context) (err error) {
 	if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err != nil {
 		return err
 	}
-	var hire func(sale.ProductID)
-	if in.cfg.Worker.Enabled {
-		if in.crew, err = newCrew(ctx, in, tell); err != nil {
-			return err
-		}
-		hire = in.crew.hire
+	if !in.cfg.Worker.Enabled {
+		return nil
 	}
-	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	in.shop, err = broker.OpenShop(opening, in.conn, hire)
-	return err
+	if in.crew, err = newCrew(ctx, in, tell); err != nil {
+		return err
+	}
+	in.shop.OnNew(in.crew.hire)
+	return nil
 }
 
 // refresh brings the book, and with it the sockets, up to date whenever

@@ -56,7 +56,7 @@ func stockList(flags *natsFlags) *cobra.Command {
 			defer conn.Close()
 			ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
 			defer cancel()
-			shop, err := broker.OpenShop(ctx, conn, nil)
+			shop, err := broker.OpenShop(ctx, conn)
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ func benchmarkFlow(b *testing.B, buyers int) {
 		b.Fatal(err)
 	}
 	defer srv.Stop(context.Background())
-	c, err := broker.Connect(broker.Options{URLs: srv.ClientURL()})
+	c, err := broker.Connect(broker.Options{InProcess: srv})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -52,7 +52,12 @@ func benchmarkFlow(b *testing.B, buyers int) {
 	book := sale.NewBook(10_000_000)
 	tell := broker.NewAnnouncer(c)
 	intake := broker.NewIntake(c, book, tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3})
-	follower, err := broker.NewFollower(ctx, c, book)
+	shop, err := broker.OpenShop(ctx, c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer shop.Close()
+	follower, err := broker.NewFollower(ctx, c, book, shop)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -72,7 +77,8 @@ func benchmarkFlow(b *testing.B, buyers int) {
 	queue := broker.NewQueue(c, "tshirt")
 	worker := &sale.Worker{Product: "tshirt", Queue: queue, Stocks: stocks, Ledger: ledger, Book: book, Announcer: tell,
 		DeadLetters: broker.NewDeadLetters(c), Beat: time.Second, StepTimeout: 2 * time.Second, Now: time.Now, Observer: nobody{},
-		Log: slog.New(slog.DiscardHandler)}
+		Newest: func() uint64 { return shop.Entries("tshirt") },
+		Log:    slog.New(slog.DiscardHandler)}
 	wg.Go(func() { worker.Run(ctx); queue.Close() })
 
 	b.ResetTimer()

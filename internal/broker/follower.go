@@ -21,8 +21,8 @@ import (
 type Follower struct {
 	conn   *Conn
 	book   *sale.Book
+	shop   *Shop
 	orders jetstream.Stream
-	ledger jetstream.Stream
 
 	// Owned by Run's goroutine.
 	epoch string
@@ -30,7 +30,6 @@ type Follower struct {
 	mu        sync.Mutex
 	changed   chan struct{} // closed when a position moves, if anyone waits
 	ordersAt  uint64        // every message up to this sequence is in the book, or settled
-	ledgerAt  uint64        // every entry up to this stream sequence is in the book
 	ordersEnd uint64        // the highest sequence anyone asked for
 	broken    error         // the fold met something it cannot apply
 
@@ -42,17 +41,13 @@ type Follower struct {
 // full the client drops, which shows as a gap and is read from the stream.
 const lineBuffer = 4096
 
-// NewFollower binds to both streams, which must exist.
-func NewFollower(ctx context.Context, c *Conn, book *sale.Book) (*Follower, error) {
+// NewFollower binds to the queue's stream, which must exist.
+func NewFollower(ctx context.Context, c *Conn, book *sale.Book, shop *Shop) (*Follower, error) {
 	orders, err := c.feed.Stream(ctx, ordersStream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
 	}
-	ledger, err := c.feed.Stream(ctx, ledgerStream)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", ledgerStream, err)
-	}
-	f := &Follower{conn: c, book: book, orders: orders, ledger: ledger, want: make(chan struct{}, 1)}
+	f := &Follower{conn: c, book: book, shop: shop, orders: orders, want: make(chan struct{}, 1)}
 	f.catching.run = f.catchUp
 	return f, nil
 }
@@ -107,11 +102,6 @@ func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, 
 // entry applies one ledger entry. The instance that decided it has applied it
 // already, which its subject tells without reading it.
 func (f *Follower) entry(msg jetstream.Msg) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		f.fail(fmt.Errorf("ledger entry without its position: %w", err))
-		return
-	}
 	product, n, ok := parseLedgerSubject(msg.Subject())
 	if !ok {
 		f.fail(fmt.Errorf("ledger subject %q", msg.Subject()))
@@ -127,7 +117,6 @@ func (f *Follower) entry(msg jetstream.Msg) {
 			return
 		}
 	}
-	f.move(func() { f.ledgerAt = max(f.ledgerAt, meta.Sequence.Stream) })
 }
 
 // fail notes that the book cannot be right from here on. Readiness ends, CatchUp
@@ -210,14 +199,16 @@ func (f *Follower) read(ctx context.Context, to uint64) error {
 	return nil
 }
 
-// CatchUp returns when the book holds everything that the queue and the ledger
-// held at the time of the call, by the word of their leaders. Concurrent calls
-// share the asking.
+// CatchUp returns when the book holds everything that was in the queue or decided
+// at the time of the call, by the word of the leaders. Concurrent calls share the
+// asking.
 func (f *Follower) CatchUp(ctx context.Context) error { return f.catching.join(ctx) }
 
 // catchUpTimeout bounds one round of CatchUp.
 const catchUpTimeout = 2 * time.Second
 
+// catchUp asks the queue first: an order that is not in it any more when its turn
+// comes was decided before, and so is counted by the stock values read after.
 func (f *Follower) catchUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), catchUpTimeout)
 	defer cancel()
@@ -225,31 +216,31 @@ func (f *Follower) catchUp() error {
 	if err != nil {
 		return fmt.Errorf("head of %s: %w", ordersStream, err)
 	}
-	ledger, err := f.ledger.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("head of %s: %w", ledgerStream, err)
+	if err := f.await(ctx, orders.State.LastSeq); err != nil {
+		return err
 	}
-	return f.await(ctx, orders.State.LastSeq, ledger.State.LastSeq)
+	if err := f.shop.catchUp(ctx); err != nil {
+		return err
+	}
+	return f.shop.tell(ctx, f.book)
 }
 
-// await waits until the book has reached both sequences.
-func (f *Follower) await(ctx context.Context, orders, ledger uint64) error {
+// await waits until the line has been followed up to a sequence.
+func (f *Follower) await(ctx context.Context, orders uint64) error {
 	for {
 		f.mu.Lock()
 		if f.broken != nil {
 			defer f.mu.Unlock()
 			return f.broken
 		}
-		if f.ordersAt >= orders && f.ledgerAt >= ledger {
+		if f.ordersAt >= orders {
 			f.mu.Unlock()
 			return nil
 		}
-		if f.ordersAt < orders {
-			f.ordersEnd = max(f.ordersEnd, orders)
-			select {
-			case f.want <- struct{}{}:
-			default: // Run has one waiting and will see the new end
-			}
+		f.ordersEnd = max(f.ordersEnd, orders)
+		select {
+		case f.want <- struct{}{}:
+		default: // Run has one waiting and will see the new end
 		}
 		if f.changed == nil {
 			f.changed = make(chan struct{})
@@ -259,7 +250,7 @@ func (f *Follower) await(ctx context.Context, orders, ledger uint64) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("the book is not up to date: %w", context.Cause(ctx))
+			return fmt.Errorf("the line is not up to date: %w", context.Cause(ctx))
 		}
 	}
 }

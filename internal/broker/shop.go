@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,28 +20,39 @@ import (
 // moment, which the decision itself does not.
 type Shop struct {
 	watcher jetstream.KeyWatcher
+	stream  jetstream.Stream
 	log     *slog.Logger
 	done    chan struct{}
 
-	mu     sync.RWMutex
-	stocks map[sale.ProductID]sale.Stock
-	onNew  func(sale.ProductID)
+	mu      sync.RWMutex
+	items   map[sale.ProductID]item
+	at      uint64        // revision heard last
+	changed chan struct{} // closed at the next one, if anyone waits
+	onNew   func(sale.ProductID)
+}
+
+type item struct {
+	stock sale.Stock // without its last entry
+	value []byte     // whole, as stored
 }
 
 // OpenShop watches the bucket, and returns when it has seen every value that was
-// there. onNew is called once for each product, those of the start included; it
-// must not block. Close ends the watch.
-func OpenShop(ctx context.Context, c *Conn, onNew func(sale.ProductID)) (*Shop, error) {
+// there. Close ends the watch.
+func OpenShop(ctx context.Context, c *Conn) (*Shop, error) {
 	kv, err := c.feed.KeyValue(ctx, stockBucket)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stockBucket, err)
 	}
+	stream, err := c.feed.Stream(ctx, stockStream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", stockStream, err)
+	}
 	// The watch outlives ctx, which bounds the opening only.
-	watcher, err := kv.WatchAll(context.WithoutCancel(ctx), jetstream.IgnoreDeletes())
+	watcher, err := kv.WatchAll(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("watch bucket %s: %w", stockBucket, err)
 	}
-	s := &Shop{watcher: watcher, log: c.log, done: make(chan struct{}), stocks: map[sale.ProductID]sale.Stock{}, onNew: onNew}
+	s := &Shop{watcher: watcher, stream: stream, log: c.log, done: make(chan struct{}), items: map[sale.ProductID]item{}}
 	seen := make(chan struct{})
 	go s.follow(seen)
 	select {
@@ -58,35 +71,126 @@ func (s *Shop) follow(seen chan struct{}) {
 			close(seen)
 			continue
 		}
-		stock, err := sale.DecodeStock(entry.Value())
-		if err != nil {
-			s.log.Error("a stock value is broken; run firstcome audit", "product", entry.Key(), "err", err)
-			continue
+		s.take(entry)
+	}
+}
+
+func (s *Shop) take(entry jetstream.KeyValueEntry) {
+	var stock sale.Stock
+	err := errDeleted
+	if entry.Operation() == jetstream.KeyValuePut {
+		stock, err = sale.PeekStock(entry.Value())
+	}
+	if err != nil {
+		s.log.Error("a stock value is broken; run firstcome audit", "product", entry.Key(), "err", err)
+	}
+	s.mu.Lock()
+	var onNew func(sale.ProductID)
+	if err == nil {
+		if _, known := s.items[stock.Product]; !known {
+			onNew = s.onNew
 		}
+		s.items[stock.Product] = item{stock, entry.Value()}
+	}
+	s.at = max(s.at, entry.Revision())
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+	s.mu.Unlock()
+	if onNew != nil {
+		onNew(stock.Product)
+	}
+}
+
+var errDeleted = errors.New("it was deleted")
+
+// OnNew has f called once for every product, those there already included. It may
+// be set once; f must not block.
+func (s *Shop) OnNew(f func(sale.ProductID)) {
+	s.mu.Lock()
+	s.onNew = f
+	there := slices.Collect(maps.Keys(s.items))
+	s.mu.Unlock()
+	for _, p := range there {
+		f(p)
+	}
+}
+
+// Entries is how many ledger entries the product's stock value counts.
+func (s *Shop) Entries(product sale.ProductID) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.items[product].stock.Entries
+}
+
+// catchUp returns when the shop has heard all that the bucket held at the time of
+// the call, by the word of its leader.
+func (s *Shop) catchUp(ctx context.Context) error {
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("head of %s: %w", stockStream, err)
+	}
+	for {
 		s.mu.Lock()
-		_, known := s.stocks[stock.Product]
-		s.stocks[stock.Product] = stock
+		if s.at >= info.State.LastSeq {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
 		s.mu.Unlock()
-		if !known && s.onNew != nil {
-			s.onNew(stock.Product)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("the stock is not up to date: %w", context.Cause(ctx))
 		}
 	}
+}
+
+// tell brings the book up to what the stock values say was decided. A last entry
+// that the ledger does not have yet is in the value itself.
+func (s *Shop) tell(ctx context.Context, book *sale.Book) error {
+	s.mu.RLock()
+	items := maps.Clone(s.items)
+	s.mu.RUnlock()
+	for p, it := range items {
+		n := it.stock.Entries
+		if book.Entries(p) >= n {
+			continue
+		}
+		if err := book.AwaitEntries(ctx, p, n-1); err != nil {
+			return err
+		}
+		stock, err := sale.DecodeStock(it.value)
+		if err != nil {
+			return err
+		}
+		if stock.Last != nil {
+			if err := book.Apply(stock.Entry()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Product is the product's stock, false if nobody sells it.
 func (s *Shop) Product(id sale.ProductID) (sale.Stock, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	stock, ok := s.stocks[id]
-	return stock, ok
+	it, ok := s.items[id]
+	return it.stock, ok
 }
 
 // Products are all stocks, by id.
 func (s *Shop) Products() []sale.Stock {
 	s.mu.RLock()
-	stocks := make([]sale.Stock, 0, len(s.stocks))
-	for _, stock := range s.stocks {
-		stocks = append(stocks, stock)
+	stocks := make([]sale.Stock, 0, len(s.items))
+	for _, it := range s.items {
+		stocks = append(stocks, it.stock)
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(stocks, func(a, b sale.Stock) int { return strings.Compare(string(a.Product), string(b.Product)) })
@@ -124,7 +228,7 @@ func WatchStock(ctx context.Context, c *Conn, f func(sale.Stock) error) error {
 			if entry == nil {
 				continue
 			}
-			stock, err := sale.DecodeStock(entry.Value())
+			stock, err := sale.PeekStock(entry.Value())
 			if err == nil {
 				err = f(stock)
 			}
