@@ -34,7 +34,7 @@ A run ends after --orders or --duration, whichever comes first.`,
 		Example: `  firstcome bench --buyers 64 --orders 20000 --baseline --check
   firstcome bench --flood --buyers 256 --duration 5s --baseline --json
   firstcome bench --rate 5000 --buyers 512 --duration 10s --idle 10000`,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -80,7 +80,7 @@ A run ends after --orders or --duration, whichever comes first.`,
 		Use:           "baseline-server",
 		Short:         "Serve the bare handler that --baseline measures, until standard input ends",
 		Hidden:        true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -42,7 +42,7 @@ func rootCommand() *cobra.Command {
 		Short:         "Sell limited stock strictly first come, first served, and tell every buyer the outcome in real time",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
