@@ -93,7 +93,7 @@ func (w *Worker) Run(ctx context.Context) {
 	}()
 
 	for attempt, idle := 0, true; ctx.Err() == nil; {
-		if w.failed() || idle && w.Newest() > w.Book.Entries(w.Product) {
+		if w.failed() || w.Stuck() != nil || idle && w.Newest() > w.Book.Entries(w.Product) {
 			w.tidyUp(lasting)
 		}
 		waiting, stop := context.WithTimeout(ctx, idleTime)
