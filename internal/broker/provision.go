@@ -85,6 +85,10 @@ func consumerConfig(p sale.ProductID) jetstream.ConsumerConfig {
 // needs: it is named, and never changed silently.
 var ErrDrift = errors.New("exists with other settings")
 
+// ErrNoProduct is returned where a queue is to be created and nothing is sold:
+// a stream needs a subject.
+var ErrNoProduct = errors.New("no product is configured")
+
 // Provision creates what is missing: the streams, the bucket, and for each
 // product its subject, its consumer and its first supply. What exists already
 // must be as it should, or the error wraps ErrDrift and names the setting. A
@@ -124,7 +128,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 			want.Subjects = append(want.Subjects, ordersSubject(p.Product))
 		}
 		if len(want.Subjects) == 0 {
-			return errors.New("no product is configured")
+			return ErrNoProduct
 		}
 	}
 	stream, err := c.js.Stream(ctx, want.Name)
