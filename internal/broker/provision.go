@@ -94,22 +94,19 @@ var ErrNoProduct = errors.New("no product is configured")
 // must be as it should, or the error wraps ErrDrift and names the setting. A
 // product that has a stock value keeps it, whatever the layout says.
 func Provision(ctx context.Context, c *Conn, layout Layout) error {
-	var drift []error
+	if err := inspect(ctx, c, layout.streams()); err != nil {
+		return err // before anything is changed
+	}
 	for _, want := range layout.streams() {
 		if err := provisionStream(ctx, c, want, layout.Products); err != nil {
-			if !errors.Is(err, ErrDrift) {
-				return err
-			}
-			drift = append(drift, err)
+			return err
 		}
-	}
-	if err := errors.Join(drift...); err != nil {
-		return err
 	}
 	stocks, err := OpenStocks(ctx, c)
 	if err != nil {
 		return err
 	}
+	var drift []error
 	for _, p := range layout.Products {
 		if err := provisionConsumer(ctx, c, p.Product); err != nil {
 			drift = append(drift, err)
@@ -118,6 +115,22 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 		if err := stocks.Create(ctx, p); err != nil {
 			return err
 		}
+	}
+	return errors.Join(drift...)
+}
+
+// inspect looks for drift in the streams that exist.
+func inspect(ctx context.Context, c *Conn, streams []jetstream.StreamConfig) error {
+	var drift []error
+	for _, want := range streams {
+		stream, err := c.stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look up stream %s: %w", want.Name, err)
+		}
+		drift = append(drift, streamDrift(want, stream.CachedInfo().Config))
 	}
 	return errors.Join(drift...)
 }
@@ -131,15 +144,16 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 			return ErrNoProduct
 		}
 	}
-	stream, err := c.js.Stream(ctx, want.Name)
+	stream, err := c.stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if _, err = c.js.CreateStream(ctx, want); err == nil {
+		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.CreateStream(ctx, want) })
+		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("create stream %s: %w", want.Name, err)
 		}
-		stream, err = c.js.Stream(ctx, want.Name) // another instance was first
+		stream, err = c.stream(ctx, want.Name) // another instance was first
 	}
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, err)
@@ -156,7 +170,8 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 		return nil
 	}
 	have.Subjects = append(have.Subjects, missing...)
-	if _, err := c.js.UpdateStream(ctx, have); err != nil {
+	_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.UpdateStream(ctx, have) })
+	if err != nil {
 		return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), want.Name, err)
 	}
 	return nil
@@ -177,6 +192,7 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	d.note("max_msgs", unlimited(want.MaxMsgs), unlimited(have.MaxMsgs))
 	d.note("max_msgs_per_subject", unlimited(want.MaxMsgsPerSubject), unlimited(have.MaxMsgsPerSubject))
 	d.note("max_bytes", int64(-1), unlimited(have.MaxBytes))
+	d.note("max_msg_size", int32(-1), max(-1, have.MaxMsgSize))
 	d.note("max_age", want.MaxAge, have.MaxAge)
 	d.note("deny_delete", want.DenyDelete, have.DenyDelete)
 	d.note("deny_purge", want.DenyPurge, have.DenyPurge)
@@ -186,16 +202,21 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	d.note("sealed", false, have.Sealed)
 	d.note("allow_msg_ttl", false, have.AllowMsgTTL)
 	d.note("republish", want.RePublish, have.RePublish)
+	d.note("subject_transform", want.SubjectTransform, have.SubjectTransform)
+	d.note("mirror", want.Mirror, have.Mirror)
+	d.note("sources", len(want.Sources), len(have.Sources))
 	return d.err("stream " + want.Name)
 }
 
 func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
 	want := consumerConfig(p)
-	consumer, err := c.js.Consumer(ctx, ordersStream, want.Durable)
+	consumer, err := c.consumer(ctx, p)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		// Creating, never updating: if it came into being meanwhile with other
 		// settings, that is an error.
-		consumer, err = c.js.CreateConsumer(ctx, ordersStream, want)
+		consumer, err = ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+			return c.js.CreateConsumer(ctx, ordersStream, want)
+		})
 	}
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		return fmt.Errorf("consumer %s of %s %w", p, ordersStream, ErrDrift)
@@ -215,26 +236,83 @@ func consumerDrift(want, have jetstream.ConsumerConfig) error {
 	d.note("max_deliver", want.MaxDeliver, have.MaxDeliver)
 	d.note("deliver_policy", want.DeliverPolicy, have.DeliverPolicy)
 	d.note("backoff", len(want.BackOff), len(have.BackOff))
+	d.note("headers_only", want.HeadersOnly, have.HeadersOnly)
+	d.note("inactive_threshold", want.InactiveThreshold, have.InactiveThreshold)
 	d.note("priority_policy", want.PriorityPolicy, have.PriorityPolicy)
 	d.note("priority_groups", want.PriorityGroups, have.PriorityGroups)
 	return d.err("consumer " + want.Durable + " of " + ordersStream)
 }
 
 // Verify tells whether everything that Provision creates exists and is as it
-// should be, without changing anything. Products are those that have a stock.
+// should be, without changing anything. Products are those that have a stock;
+// replicas and the queue's size are the admin's choice.
 func Verify(ctx context.Context, c *Conn, layout Layout) error {
 	var problems []error
+	var sold []string // subjects that the queue takes
 	for _, want := range layout.streams() {
-		stream, err := c.js.Stream(ctx, want.Name)
+		stream, err := c.stream(ctx, want.Name)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("stream %s: %w", want.Name, err))
 			continue
 		}
 		have := stream.CachedInfo().Config
-		want.Replicas, want.MaxMsgs = have.Replicas, have.MaxMsgs // the admin's choice
+		want.Replicas, want.MaxMsgs = have.Replicas, have.MaxMsgs
 		problems = append(problems, streamDrift(want, have))
+		if want.Name == ordersStream {
+			sold = have.Subjects
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	stocks, err := OpenStocks(ctx, c)
+	if err != nil {
+		return err
+	}
+	products, err := stocks.Products(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range products {
+		problems = append(problems, verifyProduct(ctx, c, p, sold))
 	}
 	return errors.Join(problems...)
+}
+
+func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string) error {
+	if !slices.Contains(sold, ordersSubject(p)) {
+		return fmt.Errorf("stream %s does not take %s", ordersStream, ordersSubject(p))
+	}
+	consumer, err := c.consumer(ctx, p)
+	if err != nil {
+		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
+	}
+	return consumerDrift(consumerConfig(p), consumer.CachedInfo().Config)
+}
+
+// ask repeats a request that stays without an answer: while a cluster is making a
+// stream, nobody answers for it.
+func ask[T any](ctx context.Context, request func(context.Context) (T, error)) (answer T, err error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, askTimeout)
+		answer, err = request(attempt)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return answer, err
+		}
+	}
+}
+
+const askTimeout = 2 * time.Second
+
+func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	return ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.Stream(ctx, name) })
+}
+
+func (c *Conn) consumer(ctx context.Context, p sale.ProductID) (jetstream.Consumer, error) {
+	return ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return c.js.Consumer(ctx, ordersStream, string(p))
+	})
 }
 
 type drift []string

@@ -1,0 +1,173 @@
+package broker_test
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/sale"
+)
+
+func TestDriftIsRefusedAndNamed(t *testing.T) {
+	w := on(t, one)
+	c := w.sell(t, 5, "shirt")
+	js := w.admin(t)
+	for _, test := range []struct {
+		stream, setting string
+		drift           func(*jetstream.StreamConfig)
+	}{
+		{"ORDERS", "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }},
+		{"ORDERS", "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
+		{"ORDERS", "discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }},
+		{"ORDERS", "max_msgs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 7 }},
+		{"ORDERS", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 7 }},
+		{"ORDERS", "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 700 }},
+		{"ORDERS", "max_bytes", func(c *jetstream.StreamConfig) { c.MaxBytes = 7000 }},
+		{"ORDERS", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{"ORDERS", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+		{"ORDERS", "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
+		{"ORDERS", "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = false }},
+		{"ORDERS", "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
+		{"ORDERS", "allow_msg_ttl", func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
+		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish = nil }},
+		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish.Destination = "elsewhere.{{wildcard(1)}}" }},
+		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish.HeadersOnly = true }},
+		{"ORDERS", "subject_transform", func(c *jetstream.StreamConfig) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "orders.shirt", Destination: "orders.mug"}
+		}},
+		{"LEDGER", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"ledger.>"} }},
+		{"LEDGER", "discard_new_per_subject", func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = false }},
+		{"LEDGER", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 2 }},
+		{"LEDGER", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{"LEDGER", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+		{"LEDGER", "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
+		{"KV_stock", "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+		{"KV_stock", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }},
+		{"KV_stock", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{"KV_stock", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+		{"DEAD", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"dead.shirt"} }},
+		{"DEAD", "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
+		{"DEAD", "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
+	} {
+		t.Run(test.stream+" "+test.setting, func(t *testing.T) {
+			good := streamConfig(t, js, test.stream)
+			drifted := good
+			if good.RePublish != nil {
+				republish := *good.RePublish
+				drifted.RePublish = &republish
+			}
+			test.drift(&drifted)
+			recreate(t, js, drifted)
+			defer recreate(t, js, good)
+			before := streamConfig(t, js, test.stream)
+
+			for name, err := range map[string]error{
+				"provision": broker.Provision(within(t), c, w.layout(t, 5, "shirt", "mug")),
+				"verify":    broker.Verify(within(t), c, w.layout(t, 5, "shirt", "mug")),
+			} {
+				if name == "verify" && test.setting == "max_msgs" {
+					if errors.Is(err, broker.ErrDrift) {
+						t.Errorf("verify minds what an admin chose: %v", err)
+					}
+					continue
+				}
+				wantDrift(t, name, err, "stream "+test.stream, test.setting+" is ")
+			}
+			if after := streamConfig(t, js, test.stream); !reflect.DeepEqual(after, before) {
+				t.Errorf("the stream was changed to %+v, from %+v", after, before)
+			}
+			if _, _, err := openStocks(t, c).Load(within(t), "mug"); !errors.Is(err, sale.ErrNotFound) {
+				t.Errorf("the new product got a stock beside the drift: %v", err)
+			}
+		})
+	}
+	t.Run("num_replicas", func(t *testing.T) {
+		layout := w.layout(t, 5, "shirt")
+		layout.Replicas = 3
+		err := broker.Provision(within(t), c, layout)
+		for stream := range wantStreams(1) {
+			wantDrift(t, "provision", err, "stream "+stream, "num_replicas is 1, not 3")
+		}
+	})
+}
+
+func recreate(t *testing.T, js jetstream.JetStream, c jetstream.StreamConfig) {
+	t.Helper()
+	if err := js.DeleteStream(within(t), c.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(within(t), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantDrift(t *testing.T, call string, err error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, broker.ErrDrift) {
+		t.Errorf("%s says %v", call, err)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%s says %q, without %q", call, err, word)
+		}
+	}
+}
+
+func TestConsumerDriftIsRefusedAndNamed(t *testing.T) {
+	w := on(t, one)
+	c := w.sell(t, 5, "shirt", "mug")
+	js := w.admin(t)
+	for _, test := range []struct {
+		setting string
+		drift   func(*jetstream.ConsumerConfig)
+	}{
+		{"filter_subject", func(c *jetstream.ConsumerConfig) { c.FilterSubject = "" }},
+		{"filter_subject", func(c *jetstream.ConsumerConfig) {
+			c.FilterSubject, c.FilterSubjects = "", []string{"orders.shirt", "orders.mug"}
+		}},
+		{"ack_wait", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Minute }},
+		{"max_ack_pending", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 2 }},
+		{"max_deliver", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }},
+		{"backoff", func(c *jetstream.ConsumerConfig) {
+			c.BackOff = []time.Duration{5 * time.Second, time.Minute}
+		}},
+		{"headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
+		{"inactive_threshold", func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }},
+		{"priority_policy", func(c *jetstream.ConsumerConfig) {
+			c.PriorityPolicy, c.PinnedTTL = jetstream.PriorityPolicyOverflow, 0
+		}},
+		{"priority_groups", func(c *jetstream.ConsumerConfig) { c.PriorityGroups = []string{"others"} }},
+	} {
+		t.Run(test.setting, func(t *testing.T) {
+			good := consumerConfig(t, js, "shirt")
+			drifted := good
+			test.drift(&drifted)
+			replace := func(c jetstream.ConsumerConfig) {
+				t.Helper()
+				for _, name := range []string{"shirt", "mug"} { // a work queue's consumers must not overlap
+					if err := js.DeleteConsumer(within(t), "ORDERS", name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+						t.Fatal(err)
+					}
+				}
+				if _, err := js.CreateConsumer(within(t), "ORDERS", c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			replace(drifted)
+			before := consumerConfig(t, js, "shirt")
+			wantDrift(t, "provision", broker.Provision(within(t), c, w.layout(t, 5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
+			wantDrift(t, "verify", broker.Verify(within(t), c, w.layout(t, 5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
+			_, err := broker.NewQueue(c, "shirt").Next(within(t))
+			wantDrift(t, "the queue", err, "consumer shirt of ORDERS", test.setting+" is ")
+			if after := consumerConfig(t, js, "shirt"); !reflect.DeepEqual(after, before) {
+				t.Errorf("the consumer was changed to %+v, from %+v", after, before)
+			}
+		})
+	}
+}
