@@ -11,6 +11,7 @@ const REFRESH = 4_000; // ms between looks at the stock, plus up to half of it
 const SILENCE = 10_000; // ms without a frame after which a waiting buyer asks
 const GATHER = 120; // ms in which several pieces of news become one announcement
 const SHOWN = 100; // orders, as many as the shop lists
+const SHELVES = ['sessionStorage', 'localStorage']; // where the browser remembers
 
 const form = document.getElementById('buy-form');
 const field = form.elements;
@@ -317,15 +318,21 @@ function ahead(list) {
 
 // ---- what the browser remembers ----
 
-// Storage may be forbidden; the page then works, and forgets.
+// A reloaded tab goes on as the buyer it had, a new one as the last buyer of any
+// tab. Storage may be forbidden; the page then works, and forgets.
 function remember(name, value) {
-  try { localStorage.setItem(`firstcome.${name}`, value); } catch { /* as said */ }
+  onShelves((shelf) => { shelf.setItem(`firstcome.${name}`, value); });
 }
 function recall(name) {
-  try { return localStorage.getItem(`firstcome.${name}`) ?? ''; } catch { return ''; }
+  return onShelves((shelf) => shelf.getItem(`firstcome.${name}`)).find((value) => value) ?? '';
 }
 function forget(name) {
-  try { localStorage.removeItem(`firstcome.${name}`); } catch { /* as said */ }
+  onShelves((shelf) => { shelf.removeItem(`firstcome.${name}`); });
+}
+function onShelves(use) {
+  return SHELVES.map((name) => {
+    try { return use(window[name]); } catch { return null; /* as said */ }
+  });
 }
 
 addEventListener('online', () => {
