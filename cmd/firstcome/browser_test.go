@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// chromium is where the browser is; without one the test is skipped, but for CI.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("there is no Chromium")
+	}
+	t.Skip("there is no Chromium")
+	return ""
+}
+
+// browse starts a browser with an empty profile; every page is a tab of it.
+func browse(t *testing.T) context.Context {
+	t.Helper()
+	flags := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience),
+	}
+	for _, name := range []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+		"disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"} {
+		flags = append(flags, chromedp.Flag(name, true))
+	}
+	allocator, free := chromedp.NewExecAllocator(context.Background(), flags...)
+	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		closing, late := context.WithTimeout(ctx, patience)
+		defer late()
+		if err := chromedp.Cancel(closing); err != nil {
+			t.Errorf("closing the browser: %v", err)
+		}
+		cancel()
+		free()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting the browser: %v", err)
+	}
+	return ctx
+}
+
+// page is a tab with the shop in it.
+type page struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu       sync.Mutex
+	complain []string // errors in the console, violations of the CSP among them
+	offline  bool     // the shop is down: the network's own errors are no fault
+}
+
+func visitPage(t *testing.T, browser context.Context, url string) *page {
+	t.Helper()
+	p := &page{t: t}
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithListener(p.listen))
+	t.Cleanup(cancel)
+	p.ctx = ctx
+	p.do(chromedp.EmulateViewport(1100, 860), chromedp.Navigate(url))
+	p.script(`window.notReloaded = true`)
+	p.until("the shop is drawn", `document.getElementById('shop').dataset.phase === 'ready'`)
+	return p
+}
+
+func (p *page) listen(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := event.(type) {
+	case *cdplog.EventEntryAdded:
+		if e.Entry.Level == cdplog.EntryLevelError && !(p.offline && e.Entry.Source == cdplog.EntrySourceNetwork) {
+			p.complain = append(p.complain, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
+		}
+	case *runtime.EventExceptionThrown:
+		p.complain = append(p.complain, fmt.Sprintf("%s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError {
+			p.complain = append(p.complain, fmt.Sprintf("console.error: %s", e.Args[0].Value))
+		}
+	}
+}
+
+// down says whether the shop is down on purpose from now on.
+func (p *page) down(is bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.offline = is
+}
+
+// clean fails if the console had a complaint or the page was reloaded.
+func (p *page) clean() {
+	p.t.Helper()
+	if !p.is(`window.notReloaded === true`) {
+		p.t.Error("the page was reloaded")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, text := range p.complain {
+		p.t.Errorf("the console says: %s", text)
+	}
+}
+
+func (p *page) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	// Not a child with a deadline: the first context that a tab runs in owns it.
+	late := time.AfterFunc(patience, func() { panic("the browser hangs") })
+	defer late.Stop()
+	if err := chromedp.Do(p.ctx, steps...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *page) script(js string) { p.t.Helper(); p.do(chromedp.Evaluate[chromedp.Void](js)) }
+
+func (p *page) is(js string) bool {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+js+")"))
+	if err != nil {
+		p.t.Fatalf("%s: %v", js, err)
+	}
+	return yes
+}
+
+func (p *page) until(what, js string) {
+	p.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !p.is(js) {
+		if time.Now().After(deadline) {
+			p.shot("failed")
+			p.t.Fatalf("it never came about that %s; orders %v", what, p.orders())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// connected waits for a state of the connection.
+func (p *page) connected(state string) {
+	p.t.Helper()
+	p.until("the connection is "+state, fmt.Sprintf(`document.querySelector('[data-testid=connection]').dataset.state === %q`, state))
+}
+
+// ticket is an order as the page shows it.
+type ticket struct{ ID, Status string }
+
+// orders are those on the page, newest first.
+func (p *page) orders() (all []ticket) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify(
+		[...document.querySelectorAll('[data-testid=orders] [data-order-id]')].map((o) => ({ID: o.dataset.orderId, Status: o.dataset.status})))`))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		p.t.Fatal(err)
+	}
+	return all
+}
+
+// shows waits until the page shows exactly so many orders of each status.
+func (p *page) shows(accepted, soldOut int) {
+	p.t.Helper()
+	count := func(status string, n int) string {
+		return fmt.Sprintf(`document.querySelectorAll('[data-testid=orders] [data-status=%s]').length === %d`, status, n)
+	}
+	p.until(fmt.Sprintf("%d orders are accepted and %d sold out", accepted, soldOut),
+		count("accepted", accepted)+" && "+count("sold_out", soldOut)+" && "+count("pending", 0))
+}
+
+// enter types the address of a buyer who has no orders over what stands in the
+// field, and leaves it.
+func (p *page) enter(email string) {
+	p.t.Helper()
+	p.script(`document.querySelector('[data-testid=email]').select()`)
+	p.do(chromedp.SendKeys(chromedp.CSS(`[data-testid=email]`), email+"\t"))
+	p.until("the page follows "+email, fmt.Sprintf(`document.getElementById('orders-empty').textContent.includes(%q)`, email))
+	p.connected("live")
+}
+
+// press clicks the button as soon as one can buy.
+func (p *page) press() {
+	p.t.Helper()
+	p.until("one can buy", `!document.querySelector('[data-testid=buy]').disabled`)
+	p.do(chromedp.Click(chromedp.CSS(`[data-testid=buy]`)))
+}
+
+// rush buys n times as fast as the page allows, and waits for the orders to appear.
+func (p *page) rush(n int) {
+	p.t.Helper()
+	p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(async () => {
+		const button = document.querySelector('[data-testid=buy]');
+		const orders = document.querySelector('[data-testid=orders]');
+		const until = async (done) => { while (!done()) await new Promise((next) => setTimeout(next, 5)); };
+		for (let i = 0; i < %d; i++) {
+			await until(() => !button.disabled);
+			const before = orders.childElementCount;
+			button.click();
+			await until(() => orders.childElementCount > before && !button.hasAttribute('data-sending'));
+		}
+	})()`, n), chromedp.EvalAwaitPromise))
+}
+
+// phone narrows the page to a small phone, on which nothing may stick out.
+func (p *page) phone() {
+	p.t.Helper()
+	p.do(chromedp.EmulateViewport(360, 780, chromedp.EmulateMobile, chromedp.EmulateTouch))
+	p.until("the page is narrow", `window.innerWidth === 360`)
+	if !p.is(`document.documentElement.scrollWidth <= 360`) {
+		p.t.Error("a phone has to scroll sideways")
+	}
+}
+
+// shot saves what the page looks like to $FIRSTCOME_SHOTS, if that is set.
+func (p *page) shot(name string) {
+	p.t.Helper()
+	dir := os.Getenv("FIRSTCOME_SHOTS")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// The demo as a human sees it: five are sold, the sixth is told, live; two tabs of
+// one buyer both follow; a reload keeps what was decided.
+func TestPageSellsFiveAndTellsTheSixth(t *testing.T) {
+	browser := browse(t)
+	demo := launch(t, "demo", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0",
+		"--processing-time", "1500ms", "--store-dir", t.TempDir())
+	url := demo.await(`the shop +(http://\S+)\n`)[1]
+	demo.await(`Ctrl-C ends it`)
+
+	one := visitPage(t, browser, url)
+	one.enter("ann@example.com")
+	two := visitPage(t, browser, url) // remembers who ann is
+	two.connected("live")
+	sixth := visitPage(t, browser, url)
+	sixth.enter("bob@example.com")
+	one.rush(5)
+	sixth.press() // long before the fifth is decided
+	sixth.shot("waiting")
+
+	sixth.shows(0, 1)
+	one.shows(5, 0)
+	two.shows(5, 0)
+	if !slices.Equal(one.orders(), two.orders()) {
+		t.Errorf("one tab shows %v, the other %v", one.orders(), two.orders())
+	}
+	for _, p := range []*page{one, two, sixth} {
+		p.until("nothing is left", `document.querySelector('[data-testid=available]').textContent === '0'
+			&& document.querySelector('[data-testid=gauge]').getAttribute('aria-valuenow') === '0'
+			&& document.querySelector('[data-testid=buy]').disabled`)
+		p.clean()
+	}
+	sixth.until("the outcome is said", `document.querySelector('[data-testid=status][role=status]').textContent.includes('Sorry, we are out of stock')`)
+	one.shot("sold")
+	sixth.shot("sold-out")
+
+	decided := one.orders()
+	one.do(chromedp.Reload())
+	one.script(`window.notReloaded = true`)
+	one.shows(5, 0)
+	one.connected("live")
+	if !slices.Equal(one.orders(), decided) {
+		t.Errorf("before the reload %v, after it %v", decided, one.orders())
+	}
+	for name, p := range map[string]*page{"phone-sold": one, "phone-sold-out": sixth} {
+		p.phone()
+		p.shot(name)
+		p.clean()
+	}
+	demo.stop()
+}
+
+// P6: the shop dies and comes back; the page connects by itself, catches up, and
+// sends the order that was pressed meanwhile, once.
+func TestPageOutlivesRestart(t *testing.T) {
+	browser := browse(t)
+	store := t.TempDir()
+	slow := "worker: { processing_time: 500ms }"
+	s := open(t, store, slow)
+	p := visitPage(t, browser, "http://"+s.http)
+	p.enter("ann@example.com")
+	p.rush(2)
+
+	p.down(true)
+	s.kill()
+	p.connected("reconnecting")
+	p.press()
+	p.until("the page tries again", `!document.querySelector('[data-testid=retry]').hidden`)
+	p.shot("shop-away")
+	if n := len(p.orders()); n != 2 {
+		t.Errorf("%d orders on the page while the shop is away, want 2", n)
+	}
+
+	s = open(t, store, slow, "http: { listen: "+s.http+" }") // where the page looks for it
+	p.connected("live")
+	p.shows(3, 0)
+	p.down(false)
+	p.until("two are left", `document.querySelector('[data-testid=available]').textContent === '2'`)
+	p.clean()
+	s.sold(3)
+	s.auditGreen()
+	s.stop()
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stock runs a stock command on the shop.
+func (s *shop) stock(args ...string) result {
+	s.t.Helper()
+	return cli(s.t, append([]string{"stock", "--nats", s.nats}, args...)...)
+}
+
+func TestStockCommands(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 5 }, { id: mug, stock: 3, limit_per_buyer: 1 } ]")
+	watch := launch(t, "stock", "watch", "tshirt", "--nats", s.nats)
+	watch.await(`tshirt +open +5 +0 +5 `)
+
+	s.stock("ls").want(t, 0, "PRODUCT", "mug       open      3", "tshirt    open      5")
+	s.stock("set", "tshirt", "2").want(t, 0, "tshirt    open      2          0         2")
+	watch.await(`tshirt +open +2 +0 +2 `)
+	s.stock("add", "tshirt", "2").want(t, 0)
+	s.stock("add", "tshirt", "--", "-1").want(t, 0)
+	watch.await(`tshirt +open +3 +0 +3 `)
+	s.stock("add", "tshirt", "--", "-4").want(t, 1, "3")
+	s.stock("set", "tshirt", "--", "-1").want(t, 2)
+	s.stock("set", "tshirt").want(t, 2, "nothing to set")
+	s.stock("get", "hat").want(t, 1, "hat")
+	s.stock("add", "hat", "1").want(t, 1, "hat")
+
+	var value struct {
+		Product                   string
+		Available, Sold, Supplied int64
+		LimitPerBuyer             int64 `json:"limit_per_buyer"`
+	}
+	r := s.stock("get", "tshirt").want(t, 0)
+	if err := json.Unmarshal([]byte(r.stdout), &value); err != nil {
+		t.Fatalf("%s: %v", r.stdout, err)
+	}
+	if value.Product != "tshirt" || value.Available != 3 || value.Sold != 0 || value.Supplied != 3 {
+		t.Errorf("stock get says %+v", value)
+	}
+	watch.terminate()
+	watch.exit()
+
+	// Restocking opens a sale that was sold out.
+	k := s.follow("ann@example.com")
+	k.outcome(s.buy("ann@example.com", 3).order(t).ID)
+	eventually(t, "it is sold out", func() bool { return s.product("tshirt").State == "sold_out" })
+	s.buy("ann@example.com", 1).problem(t, http.StatusConflict)
+	s.stock("add", "tshirt", "1").want(t, 0)
+	eventually(t, "it is open", func() bool { return s.product("tshirt").State == "open" })
+	if o := k.outcome(s.buy("ann@example.com", 1).order(t).ID); o.Status != "accepted" {
+		t.Errorf("the restocked unit: %+v", o)
+	}
+	s.auditGreen()
+	s.stop()
+	s.stock("ls").want(t, 1, "firstcome:") // nobody there
+}
+
+func TestLimitPerBuyer(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 9, limit_per_buyer: 2 } ]")
+	k := s.follow("ann@example.com")
+	want := func(quantity int, status string) {
+		t.Helper()
+		if o := k.outcome(s.buy("ANN@example.com", quantity).order(t).ID); o.Status != status {
+			t.Errorf("%d units: %+v, want %s", quantity, o, status)
+		}
+	}
+	want(3, "limit_reached")
+	want(2, "accepted")
+	want(1, "limit_reached")
+	s.stock("set", "tshirt", "--limit-per-buyer", "3").want(t, 0)
+	want(1, "accepted")
+	want(1, "limit_reached")
+	s.stock("set", "tshirt", "--limit-per-buyer", "0").want(t, 0)
+	want(6, "accepted")
+	s.sold(9)
+	s.auditGreen()
+	s.stop()
+}
+
+// The door says why it is closed, and the queue never hears of it.
+func TestDoor(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	_, js := jet(t, s.nats)
+	hour := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
+	shut := func(state, word string, set ...string) {
+		t.Helper()
+		s.stock(append([]string{"set", "tshirt"}, set...)...).want(t, 0, state)
+		eventually(t, "the state is "+state, func() bool { return s.product("tshirt").State == state })
+		if detail := s.buy("ann@example.com", 1).problem(t, http.StatusConflict); !strings.Contains(detail, word) {
+			t.Errorf("%s: the detail says %q", state, detail)
+		}
+	}
+	shut("paused", "paused", "--paused=true")
+	shut("not_open", "not begun", "--paused=false", "--opens-at", hour(time.Hour))
+	shut("closed", "over", "--opens-at", "none", "--closes-at", hour(-time.Hour))
+	if n := lastSeq(t, js, "ORDERS"); n != 0 {
+		t.Errorf("%d messages were queued", n)
+	}
+	s.stock("set", "tshirt", "--opens-at", "tomorrow").want(t, 2, "--opens-at")
+	s.stock("set", "tshirt", "--closes-at", "none").want(t, 0, "open")
+	eventually(t, "it is open", func() bool { return s.product("tshirt").State == "open" })
+	s.follow("ann@example.com").outcome(s.buy("ann@example.com", 1).order(t).ID)
+	s.stop()
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	cli(t, "version").want(t, 0, "firstcome ")
+	cli(t).want(t, 0, "demo", "serve", "buy", "stock", "audit", "bench", "provision", "version")
+	for _, args := range [][]string{
+		{"nonsense"}, {"--nonsense"}, {"serve", "--nonsense"}, {"serve", "extra"}, {"stock", "nonsense"}, {"stock", "get"},
+		{"audit", "extra"}, {"audit", "--context", "a", "--creds", "b"}, {"demo", "--stock", "many"}, {"bench", "extra"},
+	} {
+		if r := cli(t, args...); r.code != 2 || !strings.HasPrefix(r.stderr, "firstcome: ") || r.stdout != "" {
+			t.Errorf("%v: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestServeRefusesBadConfig(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "bad.yaml")
+	text := "http:\n  lissten: 127.0.0.1:0\nqueue:\n  max_messages: -1\nproducts:\n  - id: T shirt\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, "serve", "--config", file).want(t, 2,
+		file+":2: http.lissten", file+":4: queue.max_messages", file+":6: products[0].id")
+	cli(t, "serve", "--config", file+".gone").want(t, 2, "bad.yaml.gone")
+
+	text = fmt.Sprintf("http: { listen: 127.0.0.1:0 }\n"+
+		"nats: { embedded: { listen: 127.0.0.1:0, store_dir: %q } }\n", t.TempDir())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, "serve", "--config", file).want(t, 1, "no product is configured")
+}
+
+func TestStoreBelongsToOneInstance(t *testing.T) {
+	t.Parallel()
+	store := t.TempDir()
+	s := open(t, store)
+	second := launch(t, "demo", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--store-dir", store)
+	if code := second.exit(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if want := fmt.Sprintf("store directory %q is in use by another process", store); !strings.Contains(second.said.String(), want) {
+		t.Errorf("it does not say %s\n%s", want, second.said)
+	}
+	s.follow("ann@example.com").outcome(s.buy("ann@example.com", 1).order(t).ID) // the first is unharmed
+	s.stop()
+}
