@@ -19,6 +19,8 @@ const (
 	maxBehind   = 256     // order frames that a socket may be behind
 	maxIncoming = 1 << 10 // bytes of a frame from the buyer; nothing is asked of them
 	recent      = 20      // orders shown on attach, besides the undecided ones
+
+	pendingPause = 10 * time.Millisecond // that a pending frame may wait for another
 )
 
 // socket is one buyer's open WebSocket. Its handler's goroutine reads, and joins
@@ -47,7 +49,8 @@ type socket struct {
 
 	mu       sync.Mutex
 	frames   []*frame
-	behind   int // frames taken over and not written yet
+	pause    *time.Timer // ends the wait of pending frames for company
+	behind   int         // frames taken over and not written yet
 	newLines [][]byte
 	stale    bool // the book is to be asked
 	lost     bool // so is the leader, as the book may have missed something too
@@ -142,7 +145,17 @@ func (s *socket) push(f *frame) int {
 	case s.behind < maxBehind:
 		s.behind++
 		s.frames = append(s.frames, f)
-		s.signal()
+		if f.rev > 0 || s.behind > 1 {
+			s.signal()
+			break
+		}
+		// The outcome often follows within milliseconds, and both then cost one
+		// write. The buyer was told pending by the 202 already.
+		if s.pause == nil {
+			s.pause = time.AfterFunc(pendingPause, s.signal)
+		} else {
+			s.pause.Reset(pendingPause)
+		}
 	case s.behind == maxBehind:
 		s.behind++ // so that it is counted once
 		s.hub.slow.Add(1)
@@ -240,6 +253,9 @@ func (s *socket) turn() (leave bool, err error) {
 	frames, lines, stale, lost := s.frames, s.newLines, s.stale, s.lost
 	leave = s.leaving
 	s.frames, s.newLines, s.stale, s.lost = nil, nil, false, false
+	if s.pause != nil {
+		s.pause.Stop()
+	}
 	s.mu.Unlock()
 	if stale && lost && !leave {
 		s.reach()
