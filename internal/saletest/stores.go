@@ -122,6 +122,21 @@ func (l *Ledger) Entries(product sale.ProductID) [][]byte {
 	return entries
 }
 
+// Reached waits until the ledger has the product's first n entries.
+func (l *Ledger) Reached(ctx context.Context, product sale.ProductID, n uint64) error {
+	for {
+		entries, changed := l.from(product, 1)
+		if uint64(len(entries)) >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the ledger has %d of %d entries: %w", len(entries), n, ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
 func (l *Ledger) from(product sale.ProductID, n uint64) ([][]byte, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,7 +3,9 @@ package saletest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +39,7 @@ func TestStocks(t *testing.T, open func(t *testing.T) StocksRig) {
 			t.Errorf("loaded %+v, seeded %+v", got, want)
 		}
 	})
+	t.Run("a value of the largest group", func(t *testing.T) { testLargest(t, rig) })
 	t.Run("replace", func(t *testing.T) { testReplace(t, rig) })
 	t.Run("a stale version changes nothing", func(t *testing.T) { testStale(t, rig) })
 	t.Run("a version is of one product", func(t *testing.T) { testVersions(t, rig) })
@@ -57,6 +60,26 @@ func TestStocks(t *testing.T, open func(t *testing.T) StocksRig) {
 			t.Errorf("replace gave %v", err)
 		}
 	})
+}
+
+// testLargest stores the last entry of a message of as many lines as one may have.
+func testLargest(t *testing.T, rig StocksRig) {
+	s := rig.Open(t)
+	rig.Seed(t, fullStock("large"))
+	stock, v := load(t, s, "large")
+	first := stock.Last.Orders[0]
+	first.Email = sale.Email(strings.Repeat("*", 64) + "@" + strings.Repeat("a.", 93) + "com")
+	stock.Last.Outcomes, stock.Last.Orders = nil, nil
+	for range sale.MaxLines {
+		stock.Last.Outcomes = append(stock.Last.Outcomes, sale.Accepted)
+		stock.Last.Orders = append(stock.Last.Orders, first)
+	}
+	if _, err := s.Replace(within(t), v, &stock); err != nil {
+		t.Fatalf("%d bytes: %v", len(stock.Encode()), err)
+	}
+	if got, _ := load(t, s, "large"); !reflect.DeepEqual(got, stock) {
+		t.Errorf("%d bytes came back as %d", len(stock.Encode()), len(got.Encode()))
+	}
 }
 
 func testReplace(t *testing.T, rig StocksRig) {
@@ -155,13 +178,18 @@ func testOneWins(t *testing.T, rig StocksRig) {
 func fullStock(product sale.ProductID) sale.Stock {
 	at := time.Date(2026, 3, 1, 9, 0, 0, 123456000, time.UTC)
 	opens, closes := at.Add(-time.Hour), at.Add(time.Hour)
+	order := func(place uint64, outcome sale.Outcome) sale.EntryOrder {
+		return sale.EntryOrder{Place: place, Outcome: outcome, Order: sale.Order{ID: sale.KeyedID("a=*@b.c", product, fmt.Sprint(place)),
+			Email: "a=*@b.c", Quantity: 10, PlacedAt: at.Add(-time.Second)}}
+	}
 	return sale.Stock{
 		Product: product, Available: 90, Sold: 10, Supplied: 100, Decided: 12, Entries: 3, LimitPerBuyer: 2,
 		OpensAt: &opens, ClosesAt: &closes, Paused: true,
 		Last: &sale.Last{
 			Head: sale.Head{Epoch: "2026-03-01T08:00:00.000000001Z", Seq: 7, N: 3, Prev: "ab", Supplied: 100,
 				Available: 90, Decided: 12, DecidedAt: at},
-			Outcomes: []sale.Outcome{sale.Accepted, sale.SoldOut, sale.LimitReached, sale.Duplicate, sale.Dead},
+			Outcomes: []sale.Outcome{sale.Accepted, sale.Dead, sale.SoldOut, sale.LimitReached, sale.Duplicate},
+			Orders:   []sale.EntryOrder{order(10, sale.Accepted), order(11, sale.SoldOut), order(12, sale.LimitReached), order(0, sale.Duplicate)},
 		},
 		LedgerHead: "cd",
 	}
