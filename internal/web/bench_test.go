@@ -74,14 +74,14 @@ func BenchmarkBuyOddBody(b *testing.B) {
 	benchHandler(b, benchServer(b), `{"email":"buyer\u002d123456@example.com","product":"tshirt","quantity":1}`, 202)
 }
 
-// BenchmarkBuyTCP is the same over keep-alive connections of this machine, beside
-// BenchmarkBareTCP, a Fiber-less handler that answers as many bytes.
+// BenchmarkBuyTCP is the same over keep-alive connections of this machine.
 func BenchmarkBuyTCP(b *testing.B) {
 	w := newTown(b, "tshirt")
 	_, addr := open(b, w, func(c *Config) { c.Queue = counter{w} })
 	benchTCP(b, addr)
 }
 
+// BenchmarkBareTCP is what the machine allows: a bare handler, as many bytes.
 func BenchmarkBareTCP(b *testing.B) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

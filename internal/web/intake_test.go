@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -167,6 +166,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 		{"huge length", post + "Content-Length: 99999999999\r\n\r\n", 413},
 		{"huge length, expecting to go on", post + "Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n", 413},
 		{"chunked", post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("800\r\n"+strings.Repeat(" ", 2048)+"\r\n", 3) + "0\r\n\r\n", 413},
+		{"huge body, sent to its end", post + "Content-Length: 4194304\r\n\r\n" + strings.Repeat("x", 4<<20), 413},
 		{"bad chunk", post + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
 		{"8192 bytes of headers", pad(8192), 200},
 		{"8193 bytes of headers", pad(8193), 431},
@@ -344,179 +344,7 @@ func TestAFullBook(t *testing.T) {
 	wantProblem(t, buy(t, addr, orderBody("a@b.de")), 503, "holds")
 }
 
-func TestAPanicStaysInside(t *testing.T) {
-	w := newTown(t, "tshirt")
-	_, addr := open(t, w, func(c *Config) { c.Queue = panicking{} })
-	for range 2 {
-		r := buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k")
-		wantProblem(t, r, 500)
-		if strings.Contains(r.body, "secret") {
-			t.Errorf("internal text: %s", r.body)
-		}
-	}
-}
-
-type panicking struct{}
-
 func (panicking) Place(context.Context, sale.ProductID, sale.Order) error { panic("secret") }
-
-func TestOneKeyIsOneOrder(t *testing.T) {
-	w := newTown(t, "tshirt")
-	w.gate = make(chan struct{})
-	_, addr := open(t, w, nil)
-	replies := make([]reply, 40)
-	var all sync.WaitGroup
-	for i := range replies {
-		all.Go(func() {
-			replies[i], _ = trySend("POST", "http://"+addr+"/buy", `{"email":"a@b.de","quantity":3}`,
-				"Content-Type", asJSON, "Idempotency-Key", "forty")
-		})
-	}
-	close(w.gate)
-	all.Wait()
-	id := sale.KeyedID("a@b.de", "tshirt", "forty")
-	for _, r := range replies {
-		if r.Response == nil || bought(t, r) != id {
-			t.Fatalf("%+v", r)
-		}
-	}
-	if n := w.orders(); n != 1 {
-		t.Fatalf("%d orders", n)
-	}
-
-	w.decide(t)
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied })
-	r := buy(t, addr, `{"email":"A@B.de","quantity":3,"product":"tshirt"}`, "Idempotency-Key", "forty")
-	if bought(t, r) != id || r.Header.Get("Idempotent-Replayed") != "true" || !strings.Contains(r.body, `"status":"accepted"`) {
-		t.Errorf("replay: %v %s", r.Header, r.body)
-	}
-	wantProblem(t, buy(t, addr, `{"email":"a@b.de","quantity":4}`, "Idempotency-Key", "forty"), 422)
-	wantProblem(t, buy(t, addr, `{"email":"a@b.de","quantity":3}`, "Idempotency-Key", "other"), 409)
-	wantProblem(t, buy(t, addr, `{"email":"c@b.de","quantity":3}`, "Idempotency-Key", "forty"), 409) // another buyer's key is another key
-}
-
-// TestQuantitiesMeetInOneKey: of concurrent requests with one key and several
-// quantities exactly one quantity is ordered, and the others are 422.
-func TestQuantitiesMeetInOneKey(t *testing.T) {
-	w := newTown(t, "tshirt")
-	_, addr := open(t, w, nil)
-	replies := make([]reply, 20)
-	var all sync.WaitGroup
-	for i := range replies {
-		all.Go(func() {
-			replies[i], _ = trySend("POST", "http://"+addr+"/buy", fmt.Sprintf(`{"email":"a@b.de","quantity":%d}`, 1+i%2),
-				"Content-Type", asJSON, "Idempotency-Key", "k")
-		})
-	}
-	all.Wait()
-	status, ok := w.book.Status(sale.KeyedID("a@b.de", "tshirt", "k"))
-	if !ok || w.orders() != 1 {
-		t.Fatalf("%d orders", w.orders())
-	}
-	for i, r := range replies {
-		want := 422
-		if 1+i%2 == status.Quantity {
-			want = 202
-		}
-		if r.Response == nil || r.StatusCode != want {
-			t.Errorf("quantity %d: %s, want %d", 1+i%2, r.body, want)
-		}
-	}
-}
-
-// TestARefusedKeyIsFree: a request of another quantity that waits for one that is
-// then refused is judged by itself.
-func TestARefusedKeyIsFree(t *testing.T) {
-	var fs flights
-	id := sale.KeyedID("a@b.de", "tshirt", "k")
-	f, first := fs.join(id, 1)
-	if !first {
-		t.Fatal("not the first")
-	}
-	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil)
-	s.flights.byID = map[sale.OrderID]*flight{id: f}
-	got := make(chan reply, 1)
-	go func() {
-		r, _ := trySend("POST", "http://"+addr+"/buy", `{"email":"a@b.de","quantity":2}`, "Content-Type", asJSON, "Idempotency-Key", "k")
-		got <- r
-	}()
-	f.err = errQueueFull
-	s.flights.land(id, f)
-	if r := <-got; r.Response == nil || r.StatusCode != 202 {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestAnOrderOfAnotherInstanceIsReplayed(t *testing.T) {
-	w := newTown(t, "tshirt")
-	w.silent = true // the book hears of orders only when it catches up
-	_, addr := open(t, w, nil)
-	id := bought(t, buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k"))
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied })
-	r := buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k")
-	if bought(t, r) != id || r.Header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("%v %s", r.Header, r.body)
-	}
-	w.fail(nil, sale.ErrUnavailable)
-	wantProblem(t, buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "new"), 503)
-	if w.orders() != 1 {
-		t.Errorf("%d orders", w.orders())
-	}
-}
-
-func TestLimits(t *testing.T) {
-	w := newTown(t, "tshirt")
-	now := time.Now()
-	_, addr := open(t, w, func(c *Config) {
-		c.PerAddress, c.Now, c.TrustedProxies = 2, func() time.Time { return now }, []string{"127.0.0.0/8"}
-	})
-	from := func(forwarded string) reply {
-		return buy(t, addr, orderBody("a@b.de"), "X-Forwarded-For", forwarded)
-	}
-	for range 2 {
-		bought(t, from("9.9.9.9, 1.2.3.4"))
-	}
-	r := from("8.8.8.8, 1.2.3.4, 127.0.0.9") // who is left of the client could be anyone
-	wantProblem(t, r, 429)
-	if r.Header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After %s", r.Header.Get("Retry-After"))
-	}
-	bought(t, from("1.2.3.5"))
-	bought(t, from("2001:db8::1"))
-	bought(t, from("2001:db8::2"))
-	wantProblem(t, from("2001:db8::3"), 429) // one network of 64 bits
-	now = now.Add(500 * time.Millisecond)
-	bought(t, from("1.2.3.4"))
-	wantProblem(t, from("1.2.3.4"), 429)
-}
-
-func TestForwardedIsNotBelievedFromStrangers(t *testing.T) {
-	w := newTown(t, "tshirt")
-	now := time.Now()
-	_, addr := open(t, w, func(c *Config) { c.PerAddress, c.Now = 1, func() time.Time { return now } })
-	bought(t, buy(t, addr, orderBody("a@b.de"), "X-Forwarded-For", "1.1.1.1"))
-	wantProblem(t, buy(t, addr, orderBody("a@b.de"), "X-Forwarded-For", "2.2.2.2"), 429)
-}
-
-func TestLimiterIsBounded(t *testing.T) {
-	l, now := newLimiter(0.001), time.Now()
-	for i := range 3 * limiterShards * limiterShare {
-		if _, ok := l.take(fmt.Sprint(i), now); !ok {
-			t.Fatal("a key that was never seen is refused")
-		}
-	}
-	kept := 0
-	for i := range l.shards {
-		kept += len(l.shards[i].fullAt)
-	}
-	if kept > limiterShards*limiterShare {
-		t.Errorf("%d keys", kept)
-	}
-	if wait, ok := newLimiter(0.001).take("x", now); !ok || wait != 0 {
-		t.Error("even a slow bucket holds one order")
-	}
-}
 
 func TestResponseIsJSON(t *testing.T) {
 	w := newTown(t, "tshirt")

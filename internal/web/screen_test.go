@@ -1,0 +1,92 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fasthttp/websocket"
+
+	"firstcome/internal/sale"
+)
+
+// screen is a buyer's end of a socket.
+type screen struct {
+	t  testing.TB
+	ws *websocket.Conn
+}
+
+type shownFrame struct {
+	Type        string
+	Email       string
+	ServerTime  string `json:"server_time"`
+	Order       struct{ ID, Status, Email string }
+	Product     string
+	Ahead       uint64
+	Decided     uint64
+	Available   int64
+	closedBy    int
+	receivedRaw string
+}
+
+func watch(t testing.TB, addr, email string) *screen {
+	t.Helper()
+	s := dial(t, addr, email)
+	if f := s.next(); f.Type != "hello" || f.Email != strings.ToLower(email) {
+		t.Fatalf("first frame %+v", f)
+	} else if _, err := time.Parse(time.RFC3339, f.ServerTime); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func dial(t testing.TB, addr, email string) *screen {
+	t.Helper()
+	ws, res, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws?email="+email, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	t.Cleanup(func() { ws.Close() })
+	return &screen{t, ws}
+}
+
+// next waits for the next frame; the close of the socket is one with closedBy.
+func (s *screen) next() shownFrame {
+	s.t.Helper()
+	if err := s.ws.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	_, b, err := s.ws.ReadMessage()
+	if closed := (*websocket.CloseError)(nil); errors.As(err, &closed) {
+		return shownFrame{closedBy: closed.Code}
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var f shownFrame
+	if err := json.Unmarshal(b, &f); err != nil {
+		s.t.Fatalf("%s: %v", b, err)
+	}
+	f.receivedRaw = string(b)
+	return f
+}
+
+// order waits for the next order frame, passing over lines.
+func (s *screen) order() shownFrame {
+	s.t.Helper()
+	for {
+		if f := s.next(); f.Type != "line" {
+			return f
+		}
+	}
+}
+
+func (s *screen) wantOrder(id sale.OrderID, status string) {
+	s.t.Helper()
+	if f := s.order(); f.Type != "order" || f.Order.ID != id.String() || f.Order.Status != status {
+		s.t.Fatalf("frame %s, want %s %s", f.receivedRaw, id, status)
+	}
+}

@@ -1,0 +1,146 @@
+package web
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fasthttp/websocket"
+)
+
+func TestAStoppedHubTakesNobody(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, _ := open(t, w, nil)
+	if err := s.hub.stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if s.hub.add(&socket{hub: s.hub, token: "a"}) || s.Stats().RefusedSockets != 1 {
+		t.Errorf("%+v", s.Stats())
+	}
+}
+
+func TestStopSaysGoodbye(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil)
+	tab := watch(t, addr, "a@b.de")
+	polite := make(chan int, 1)
+	go func() { polite <- tab.next().closedBy }()
+	rude := watch(t, addr, "rude@b.de") // it does not read, so it does not answer
+	idle, err := net.Dial("tcp", addr)  // a connection that never sent a byte
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var twice sync.WaitGroup
+	for range 2 {
+		twice.Go(func() {
+			if err := s.Stop(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if code := <-polite; code != websocket.CloseGoingAway {
+		t.Errorf("closed with %d", code)
+	}
+	twice.Wait()
+	if code := rude.next().closedBy; code != websocket.CloseGoingAway {
+		t.Errorf("closed with %d", code)
+	}
+	if s.Sockets() != 0 {
+		t.Errorf("%d sockets", s.Sockets())
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("it still listens")
+	}
+}
+
+func TestStopWaitsForAnOrder(t *testing.T) {
+	w := newTown(t, "tshirt")
+	w.gate = make(chan struct{})
+	s, addr := open(t, w, nil)
+	got := make(chan reply, 1)
+	go func() {
+		r, _ := trySend("POST", "http://"+addr+"/buy", orderBody("a@b.de"), "Content-Type", asJSON)
+		got <- r
+	}()
+	awaitTrue(t, "the order is under way", func() bool { return s.deadlines.current.Load() != nil })
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.Background()) }()
+	awaitTrue(t, "it refuses", s.refusing.Load)
+	close(w.gate)
+	if r := <-got; r.Response == nil || r.StatusCode != 202 {
+		t.Errorf("%+v", r)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
+	w := newTown(t, "tshirt")
+	w.gate = make(chan struct{})
+	cfg := Config{Queue: w, Shop: w, Follower: w, Book: w.book}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	tab := watch(t, ln.Addr().String(), "a@b.de")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := trySend("POST", "http://"+ln.Addr().String()+"/buy", orderBody("a@b.de"), "Content-Type", asJSON); err == nil {
+			t.Error("an order was answered that the queue has not taken")
+		}
+	}()
+	awaitTrue(t, "the order is under way", func() bool { return s.deadlines.current.Load() != nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Stop(ctx); err == nil {
+		t.Error("it waited for all")
+	}
+	if code := tab.next().closedBy; code != websocket.CloseGoingAway {
+		t.Errorf("closed with %d", code)
+	}
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("the connection is still open")
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	close(w.gate)
+}
+
+func TestStopBeforeServe(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(ln); err != nil {
+		t.Error(err)
+	}
+	if _, err := ln.Accept(); err == nil {
+		t.Error("the listener is open")
+	}
+}
