@@ -216,8 +216,11 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.epoch != head.Epoch { // another queue: what was in the old one is gone
-		l.epoch, l.stored = head.Epoch, nil
+	if l.epoch != head.Epoch {
+		if l.epoch != "" { // another queue: what was in the old one is gone
+			l.stored = nil
+		}
+		l.epoch = head.Epoch
 	}
 	l.settled = head.Seq
 	left := l.stored[:0]
