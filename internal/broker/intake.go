@@ -175,14 +175,7 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	defer cancel()
 	var ack *jetstream.PubAck
 	if err == nil {
-		timeout := time.NewTimer(storeTimeout)
-		select {
-		case ack = <-future.Ok():
-		case err = <-future.Err():
-		case <-timeout.C:
-			ack, err = l.intake.conn.js.PublishMsg(ctx, msg)
-		}
-		timeout.Stop()
+		ack, err = l.intake.confirm(ctx, msg, future)
 	}
 	if err != nil {
 		g.err = publishError(err)
@@ -193,6 +186,33 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	l.noteStored(ack.Sequence)
 	l.intake.tell.pending(l.product, g.orders)
 	close(g.done)
+}
+
+// confirm waits for the queue's answer to a message that was sent. Once the
+// connection or the answer is lost, it sends it again until ctx ends.
+func (in *Intake) confirm(ctx context.Context, msg *nats.Msg, future jetstream.PubAckFuture) (ack *jetstream.PubAck, err error) {
+	timeout := time.NewTimer(storeTimeout)
+	defer timeout.Stop()
+	select {
+	case ack = <-future.Ok():
+		return ack, nil
+	case err = <-future.Err():
+		if !disconnected(err) {
+			return nil, err
+		}
+	case <-timeout.C:
+	}
+	_ = retry(ctx, func() error { // err is what the last attempt said
+		if ack, err = in.conn.js.PublishMsg(ctx, msg); disconnected(err) {
+			return err
+		}
+		return nil // an answer, if only a refusal
+	})
+	return ack, err
+}
+
+func disconnected(err error) bool {
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
 // noteStored notes that a sent group is in the queue, or with 0 that it is not.
