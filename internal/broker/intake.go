@@ -20,14 +20,15 @@ import (
 type Grouping struct {
 	MaxOrders int           // in one message, at most sale.MaxLines
 	MaxWait   time.Duration // of an order for others to join it
-	InFlight  int           // groups of a product that may be undecided before arrivals gather
+	InFlight  int           // groups of a product that may be undecided at a time, but for MaxWait
 }
 
 // Intake stores orders in the queue by group commit. An order goes out alone and
-// at once while the line is short. While InFlight groups of this instance are
-// undecided, arrivals gather, until a decision comes back, MaxOrders are together
-// or MaxWait has passed: so the cost of a decision is paid per group, and groups
-// grow exactly as far as deciding is slower than arriving.
+// at once while nothing of this instance's is undecided. Else arrivals gather,
+// until as many are together as are undecided (with at most InFlight groups),
+// MaxOrders are, or MaxWait has passed: so the cost of a decision is paid per
+// group, groups grow exactly as far as deciding is slower than arriving, and the
+// next one is often in the queue when the one before it is decided.
 type Intake struct {
 	conn  *Conn
 	group Grouping
@@ -48,9 +49,16 @@ type lane struct {
 	open    *group // gathering; nil if nobody waits
 	timer   *time.Timer
 	sent    int      // groups published and not yet stored
-	stored  []uint64 // sequences of groups stored and not yet decided
+	stored  []stored // not yet decided
+	orders  int      // in all of these groups
 	epoch   string   // of settled
 	settled uint64   // highest sequence decided
+}
+
+// stored is a group in the queue.
+type stored struct {
+	seq    uint64
+	orders int
 }
 
 // group is one queue message in the making.
@@ -131,7 +139,7 @@ func (l *lane) join(order *sale.Order) (*group, error) {
 	g.orders = append(g.orders, *order)
 	g.data = append(order.AppendLine(g.data), '\n')
 	switch {
-	case len(g.orders) >= in.group.MaxOrders || l.sent+len(l.stored) < in.group.InFlight:
+	case l.ripe():
 		l.send()
 	case len(g.orders) == 1:
 		l.timer = time.AfterFunc(in.group.MaxWait, func() { l.flush(g) })
@@ -158,6 +166,7 @@ func (l *lane) send() {
 		l.timer = nil
 	}
 	l.sent++
+	l.orders += len(g.orders)
 	msg := nats.NewMsg(ordersSubject(l.product))
 	msg.Header.Set(headerOrders, strconv.Itoa(len(g.orders)))
 	msg.Header.Set(jetstream.MsgIDHeader, g.id)
@@ -179,11 +188,11 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	}
 	if err != nil {
 		g.err = publishError(err)
-		l.noteStored(0)
+		l.noteStored(0, len(g.orders))
 		close(g.done)
 		return
 	}
-	l.noteStored(ack.Sequence)
+	l.noteStored(ack.Sequence, len(g.orders))
 	l.intake.tell.pending(l.product, g.orders)
 	close(g.done)
 }
@@ -216,13 +225,15 @@ func disconnected(err error) bool {
 }
 
 // noteStored notes that a sent group is in the queue, or with 0 that it is not.
-func (l *lane) noteStored(seq uint64) {
+func (l *lane) noteStored(seq uint64, orders int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent--
 	if seq > l.settled {
-		l.stored = append(l.stored, seq)
+		l.stored = append(l.stored, stored{seq, orders})
+		return
 	}
+	l.orders -= orders // decided already, or not stored at all
 	l.release()
 }
 
@@ -236,26 +247,30 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.epoch != head.Epoch {
-		if l.epoch != "" { // another queue: what was in the old one is gone
-			l.stored = nil
-		}
-		l.epoch = head.Epoch
-	}
-	l.settled = head.Seq
+	renewed := l.epoch != head.Epoch && l.epoch != "" // what was in the old queue is gone
+	l.epoch, l.settled = head.Epoch, head.Seq
 	left := l.stored[:0]
-	for _, seq := range l.stored {
-		if seq > head.Seq {
-			left = append(left, seq)
+	for _, g := range l.stored {
+		if g.seq > head.Seq && !renewed {
+			left = append(left, g)
+		} else {
+			l.orders -= g.orders
 		}
 	}
 	l.stored = left
 	l.release()
 }
 
-// release sends the gathering group if the line has become short enough.
+// ripe tells whether the gathering group may go: it is full, or as large as all
+// that are undecided together, which none are when the line is short.
+func (l *lane) ripe() bool {
+	n, in := len(l.open.orders), l.intake.group
+	return n >= in.MaxOrders || n >= l.orders && l.sent+len(l.stored) < in.InFlight
+}
+
+// release sends what has gathered, if that is enough now that a group was decided.
 func (l *lane) release() {
-	if l.open != nil && l.sent+len(l.stored) < l.intake.group.InFlight {
+	if l.open != nil && l.ripe() {
 		l.send()
 	}
 }

@@ -122,25 +122,33 @@ func (d *door) wantGroups(t *testing.T, want ...string) {
 
 func TestOrdersGatherWhileGroupsAreUndecided(t *testing.T) {
 	w := on(t, one)
-	d := w.intake(t, w.sell(t, 5, "shirt"), broker.Grouping{MaxOrders: 4, MaxWait: ever, InFlight: 2})
-	d.place(t, "a@x.com") // alone and at once, while the line is short
-	d.place(t, "b@x.com")
-
-	d.gather(t, "c@x.com")
-	d.gather(t, "d@x.com")
-	d.decide(t, 1)                                          // released by a decision
-	eventually(t, "c and d are stored", d.holds(t, 3))      // by now nobody waits for them
-	d.gather(t, "e@x.com")                                  // 2 and 3 are undecided
+	d := w.intake(t, w.sell(t, 5, "shirt"), broker.Grouping{MaxOrders: 4, MaxWait: ever, InFlight: 3})
+	d.place(t, "a@x.com")                                   // alone and at once: nothing is undecided
+	d.place(t, "b@x.com")                                   // as many as are undecided
+	d.gather(t, "c@x.com")                                  // two are
+	d.place(t, "d@x.com")                                   // and two are together
+	d.gather(t, "e@x.com")                                  // four orders and three groups are undecided
+	d.decide(t, 1)                                          // three orders in two groups
 	d.gather(t, "f@x.com")                                  //
-	d.gather(t, "g@x.com")                                  //
-	d.place(t, "h@x.com")                                   // released by its size
-	d.gather(t, "i@x.com")                                  // three are undecided
-	d.decide(t, 2)                                          // two: no room yet
-	d.gather(t, "j@x.com")                                  // so it joins
-	d.decide(t, 4)                                          // 3 and 4 at once
-	eventually(t, "i and j are stored", d.holds(t, 5))      //
-	d.place(t, "k@x.com")                                   // one is undecided
-	d.wantGroups(t, "a", "b", "c d", "e f g h", "i j", "k") // in the order of arrival
+	d.place(t, "g@x.com")                                   // three are together
+	d.gather(t, "h@x.com")                                  //
+	d.gather(t, "i@x.com")                                  //
+	d.decide(t, 3)                                          // 2 and 3 at once: three orders are undecided
+	d.place(t, "j@x.com")                                   //
+	d.gather(t, "k@x.com")                                  // six are undecided
+	d.decide(t, 5)                                          // none is: released by a decision
+	eventually(t, "k is stored", d.holds(t, 6))             // by now nobody waits for it
+	d.wantGroups(t, "a", "b", "c d", "e f g", "h i j", "k") // in the order of arrival
+}
+
+func TestFullGroupGoesAtOnce(t *testing.T) {
+	w := on(t, one)
+	d := w.intake(t, w.sell(t, 5, "shirt"), broker.Grouping{MaxOrders: 2, MaxWait: ever, InFlight: 1})
+	d.place(t, "a@x.com")
+	d.gather(t, "b@x.com")
+	d.place(t, "c@x.com") // full, although a is undecided
+	d.gather(t, "d@x.com")
+	d.wantGroups(t, "a", "b c")
 }
 
 // holds tells whether the queue has stored so many messages.
