@@ -34,6 +34,8 @@ type Follower struct {
 	broken    error         // the fold met something it cannot apply
 
 	want     chan struct{} // has room for one: ordersEnd moved
+	reached  chan struct{} // closed when the ledger has been read to its end once
+	reach    sync.Once     // closes it
 	catching rounds
 }
 
@@ -47,7 +49,7 @@ func NewFollower(ctx context.Context, c *Conn, book *sale.Book, shop *Shop) (*Fo
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
 	}
-	f := &Follower{conn: c, book: book, shop: shop, orders: orders, want: make(chan struct{}, 1)}
+	f := &Follower{conn: c, book: book, shop: shop, orders: orders, want: make(chan struct{}, 1), reached: make(chan struct{})}
 	f.catching.run = f.catchUp
 	return f, nil
 }
@@ -69,6 +71,12 @@ func (f *Follower) Run(ctx context.Context) error {
 		entries.Stop()
 		<-entries.Closed()
 	}()
+	// The ledger comes first: the book keeps a buyer's orders in the order in which
+	// it hears of them, and who waits came after those who were decided.
+	select {
+	case <-ctx.Done():
+	case <-f.reached:
+	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -90,6 +98,9 @@ func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, 
 	if err != nil {
 		return nil, fmt.Errorf("follow the ledger: %w", err)
 	}
+	if consumer.CachedInfo().NumPending == 0 {
+		f.reach.Do(func() { close(f.reached) })
+	}
 	entries, err := consumer.Consume(f.entry, jetstream.PullMaxBytes(8<<20), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		f.conn.log.Debug("the ledger's feed was interrupted and goes on", "err", err)
 	}))
@@ -102,6 +113,9 @@ func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, 
 // entry applies one ledger entry. The instance that decided it has applied it
 // already, which its subject tells without reading it.
 func (f *Follower) entry(msg jetstream.Msg) {
+	if meta, err := msg.Metadata(); err != nil || meta.NumPending == 0 {
+		defer f.reach.Do(func() { close(f.reached) })
+	}
 	product, n, ok := parseLedgerSubject(msg.Subject())
 	if !ok {
 		f.fail(fmt.Errorf("ledger subject %q", msg.Subject()))
