@@ -22,6 +22,7 @@ type gate struct {
 	shut  bool
 	mute  bool
 	lose  func(frame []byte) bool // nil loses nothing
+	gone  int                     // frames lost so far
 	conns []*gatedConn
 }
 
@@ -73,7 +74,18 @@ func (g *gate) set(step func()) {
 func (g *gate) loses(frame []byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lose != nil && g.lose(frame)
+	if g.lose == nil || !g.lose(frame) {
+		return false
+	}
+	g.gone++
+	return true
+}
+
+// lost is how many frames were.
+func (g *gate) lost() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gone
 }
 
 // gatedConn hands on the server's frames one by one. Only the client's reader
@@ -142,14 +154,7 @@ func isStored(frame []byte) bool {
 func TestGateLosesFrames(t *testing.T) {
 	w := on(t, one)
 	g := w.gate()
-	lost := make(chan string, 10)
-	g.losing(func(frame []byte) bool {
-		if !bytes.HasPrefix(frame, []byte("MSG a ")) {
-			return false
-		}
-		lost <- string(frame[:5])
-		return true
-	})
+	g.losing(func(frame []byte) bool { return bytes.HasPrefix(frame, []byte("MSG a ")) })
 	nc, err := nats.Connect("", nats.InProcessServer(g), nats.UserInfo(w.user, w.user), nats.MaxReconnects(-1))
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +175,7 @@ func TestGateLosesFrames(t *testing.T) {
 			t.Fatalf("%+v came, want %s: %v", m, want, err)
 		}
 	}
-	if len(lost) != 2 {
-		t.Errorf("%d messages were lost", len(lost))
+	if n := g.lost(); n != 2 {
+		t.Errorf("%d messages were lost", n)
 	}
 }

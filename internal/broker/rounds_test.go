@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errRun = errors.New("the run failed")
+
+// slowly makes rounds whose runs take a second of the bubble's time.
+func slowly(begun *[]time.Time, fails func(run int) bool) *rounds {
+	var mu sync.Mutex
+	return &rounds{run: func() error {
+		mu.Lock()
+		*begun = append(*begun, time.Now())
+		n := len(*begun)
+		mu.Unlock()
+		time.Sleep(time.Second)
+		if fails != nil && fails(n) {
+			return errRun
+		}
+		return nil
+	}}
+}
+
+func TestManyCallersShareFewRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Time
+		r := slowly(&begun, nil)
+		var wg sync.WaitGroup
+		ask := func() { wg.Go(func() { _ = r.join(context.Background()) }) }
+		ask()
+		synctest.Wait() // the first run is under way
+		for range 50 {
+			ask()
+		}
+		wg.Wait()
+		if len(begun) != 2 {
+			t.Errorf("51 callers took %d runs", len(begun))
+		}
+	})
+}
+
+// TestNobodyGetsARunBegunBefore: what was stored just before the call may have
+// come too late for a run under way.
+func TestNobodyGetsARunBegunBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Time
+		r := slowly(&begun, nil)
+		var wg sync.WaitGroup
+		for i := range 40 {
+			time.Sleep(70 * time.Millisecond * time.Duration(i%3))
+			asked := time.Now()
+			wg.Go(func() {
+				if err := r.join(context.Background()); err != nil {
+					t.Error(err)
+				}
+				// Its run took a second, and a whole one lies behind the call.
+				if took := time.Since(asked); took < time.Second || took > 2*time.Second {
+					t.Errorf("caller %d was served after %v", i, took)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestRoundsFailTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Time
+		r := slowly(&begun, func(run int) bool { return run == 2 })
+		var wg sync.WaitGroup
+		for i, want := range []error{nil, errRun, errRun} {
+			wg.Go(func() {
+				if err := r.join(context.Background()); !errors.Is(err, want) {
+					t.Errorf("caller %d got %v, want %v", i, err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		if err := r.join(context.Background()); err != nil {
+			t.Errorf("after a failure: %v", err)
+		}
+	})
+}
+
+func TestCallerWhoLeavesEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Time
+		r := slowly(&begun, nil)
+		impatient, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := r.join(impatient); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the impatient caller got %v", err)
+			}
+		})
+		wg.Go(func() {
+			if err := r.join(context.Background()); err != nil {
+				t.Errorf("the patient caller got %v", err)
+			}
+		})
+		wg.Wait()
+	})
+}
