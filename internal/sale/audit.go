@@ -118,13 +118,13 @@ func (a *Audit) Entry(n uint64, data []byte) {
 	prev := a.hash
 	a.n, a.hash = n, hashEntry(data)
 	e, err := DecodeEntry(data)
+	if err == nil && (e.Product != a.product || e.N != n) {
+		err = fmt.Errorf("it is entry %d of %s", e.N, e.Product)
+	}
 	if err != nil {
 		a.add("P8", "entry %d cannot be read: %v", n, err)
 		a.blind, a.figures = true, false
 		return
-	}
-	if e.Product != a.product || e.N != n {
-		a.add("P8", "entry %d says that it is entry %d of %s", n, e.N, e.Product)
 	}
 	if chained && e.Prev != prev {
 		a.add("P8", "entry %d does not continue entry %d: prev is %q, the hash %q", n, n-1, e.Prev, prev)

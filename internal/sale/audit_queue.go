@@ -68,8 +68,11 @@ func (s *Sequences) settle() {
 	}
 }
 
-// addAll puts every sequence of other into the set.
+// addAll puts every sequence of other, which may be nil, into the set.
 func (s *Sequences) addAll(other *Sequences) {
+	if other == nil {
+		return
+	}
 	for _, r := range other.ranges {
 		s.add(r)
 	}

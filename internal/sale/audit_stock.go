@@ -71,6 +71,10 @@ func (a *Audit) compareLast(last *Last) {
 	if h != own {
 		a.add("P8", "the stock value's last is %s, the ledger's last entry %s", headline(&own), headline(&h))
 	}
+	// The next worker writes what the value carries, unless the ledger has it.
+	if carried := hashEntry(a.stock.Entry().Encode()); carried != a.hash {
+		a.add("P8", "the stock value carries an entry %d with the hash %q, the ledger's has %q", last.N, carried, a.hash)
+	}
 	a.compareOutcomes(last)
 	a.compareRestock(last)
 }
