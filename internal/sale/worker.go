@@ -311,7 +311,7 @@ func (w *Worker) flush(ctx context.Context) error {
 // failed collects the end of a write without waiting, and tells whether it went
 // wrong.
 func (w *Worker) failed() bool {
-	if w.writing == nil || len(w.writing) == 0 {
+	if len(w.writing) == 0 {
 		return false
 	}
 	return w.flush(context.Background()) != nil
