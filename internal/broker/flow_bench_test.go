@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,84 +17,133 @@ import (
 	"firstcome/internal/sale"
 )
 
+// These benchmarks are the whole path without HTTP, on an embedded server with
+// fsync on every write. Compare figures of one run only: the disk sets the pace.
+
 type nobody struct{}
 
 func (nobody) Decided(sale.ProductID, []sale.Outcome, time.Duration) {}
 func (nobody) Redelivered(sale.ProductID)                            {}
 func (nobody) Conflict(sale.ProductID)                               {}
 
-// BenchmarkFlow is the whole path without HTTP: orders placed by some buyers at
-// once, stored, decided, written to the ledger and broadcast, fsync on every write.
-func BenchmarkFlow(b *testing.B) {
-	for _, buyers := range []int{1, 64, 256} {
-		b.Run(fmt.Sprintf("buyers=%d", buyers), func(b *testing.B) { benchmarkFlow(b, buyers) })
+// rig is an instance without its web side.
+type rig struct {
+	srv      *natsd.Server
+	conn     *broker.Conn
+	stocks   *broker.Stocks
+	ledger   *broker.Ledger
+	book     *sale.Book
+	intake   *broker.Intake
+	tell     *broker.Announcer
+	shop     *broker.Shop
+	follower *broker.Follower
+	products []sale.ProductID
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	unhear  func() error
+}
+
+// newRig starts everything but the workers, on what dir holds.
+func newRig(b *testing.B, dir string, products int) *rig {
+	b.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	r := &rig{stop: stop, book: sale.NewBook(10_000_000)}
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	var err error
+	r.srv, err = natsd.Start(ctx, natsd.Config{Listen: "127.0.0.1:0", StoreDir: dir, Logger: slog.New(slog.DiscardHandler)})
+	must(err)
+	r.conn, err = broker.Connect(broker.Options{InProcess: r.srv})
+	must(err)
+	layout := broker.Layout{Replicas: 1, MaxMessages: 10_000_000}
+	for i := range products {
+		stock, err := sale.NewStock(sale.ProductID(fmt.Sprintf("p%d", i)), 1_000_000_000, 0)
+		must(err)
+		layout.Products = append(layout.Products, stock)
+		r.products = append(r.products, stock.Product)
+	}
+	must(broker.Provision(ctx, r.conn, layout))
+	r.stocks, err = broker.OpenStocks(ctx, r.conn)
+	must(err)
+	r.ledger, err = broker.OpenLedger(ctx, r.conn)
+	must(err)
+	r.tell = broker.NewAnnouncer(r.conn)
+	r.intake = broker.NewIntake(r.conn, r.book, r.tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3})
+	r.shop, err = broker.OpenShop(ctx, r.conn)
+	must(err)
+	r.follower, err = broker.NewFollower(ctx, r.conn, r.book, r.shop)
+	must(err)
+	r.running.Go(func() { _ = r.follower.Run(ctx) })
+	r.unhear, err = r.conn.Subscribe(func(string, []byte) {})
+	must(err)
+	must(r.catchUp())
+	return r
+}
+
+// catchUp allows as many rounds as a long ledger takes.
+func (r *rig) catchUp() (err error) {
+	for range 60 {
+		if err = r.follower.CatchUp(context.Background()); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// work starts a worker for every product.
+func (r *rig) work() {
+	ctx, stop := context.WithCancel(context.Background())
+	below := r.stop
+	r.stop = func() { stop(); below() }
+	for _, p := range r.products {
+		queue := broker.NewQueue(r.conn, p)
+		w := &sale.Worker{Product: p, Queue: queue, Stocks: r.stocks, Ledger: r.ledger, Book: r.book, Announcer: r.tell,
+			DeadLetters: broker.NewDeadLetters(r.conn), Beat: broker.Beat, StepTimeout: 5 * time.Second, Now: time.Now,
+			Observer: nobody{}, Newest: func() uint64 { return r.shop.Entries(p) }, Log: slog.New(slog.DiscardHandler)}
+		r.running.Go(func() {
+			w.Run(ctx)
+			queue.Close()
+		})
 	}
 }
 
-func benchmarkFlow(b *testing.B, buyers int) {
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	srv, err := natsd.Start(ctx, natsd.Config{Listen: "127.0.0.1:0", StoreDir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
+func (r *rig) close(b *testing.B) {
+	b.Helper()
+	r.stop()
+	r.running.Wait()
+	r.shop.Close()
+	_ = r.unhear()
+	r.conn.Close()
+	if err := r.srv.Stop(context.Background()); err != nil {
+		b.Error(err)
 	}
-	defer srv.Stop(context.Background())
-	c, err := broker.Connect(broker.Options{InProcess: srv})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	stock, _ := sale.NewStock("tshirt", 1_000_000_000, 0)
-	if err := broker.Provision(ctx, c, broker.Layout{Replicas: 1, MaxMessages: 1_000_000, Products: []sale.Stock{stock}}); err != nil {
-		b.Fatal(err)
-	}
-	stocks, _ := broker.OpenStocks(ctx, c)
-	ledger, _ := broker.OpenLedger(ctx, c)
-	book := sale.NewBook(10_000_000)
-	tell := broker.NewAnnouncer(c)
-	intake := broker.NewIntake(c, book, tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3})
-	shop, err := broker.OpenShop(ctx, c)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer shop.Close()
-	follower, err := broker.NewFollower(ctx, c, book, shop)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { _ = follower.Run(ctx) })
-	var heard atomic.Int64
-	stop, err := c.Subscribe(func(string, []byte) { heard.Add(1) })
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer stop()
-	if err := follower.CatchUp(ctx); err != nil {
-		b.Fatal(err)
-	}
-	queue := broker.NewQueue(c, "tshirt")
-	worker := &sale.Worker{Product: "tshirt", Queue: queue, Stocks: stocks, Ledger: ledger, Book: book, Announcer: tell,
-		DeadLetters: broker.NewDeadLetters(c), Beat: time.Second, StepTimeout: 2 * time.Second, Now: time.Now, Observer: nobody{},
-		Newest: func() uint64 { return shop.Entries("tshirt") },
-		Log:    slog.New(slog.DiscardHandler)}
-	wg.Go(func() { worker.Run(ctx); queue.Close() })
+}
 
-	b.ResetTimer()
+// place has buyers place n orders of new addresses, round and round the products.
+func (r *rig) place(b *testing.B, buyers, n int) {
+	b.Helper()
 	var next atomic.Int64
 	var placing sync.WaitGroup
 	for range buyers {
 		placing.Go(func() {
 			for {
-				i := next.Add(1)
-				if i > int64(b.N) {
+				i := int(next.Add(1))
+				if i > n {
 					return
 				}
-				id, _ := uuid.NewV7()
-				o := sale.Order{ID: sale.OrderID(id), Email: sale.Email(fmt.Sprintf("flood%d@mail.example.com", i)), Quantity: 1, PlacedAt: sale.Instant(time.Now())}
-				if err := intake.Place(ctx, "tshirt", o); err != nil {
+				id, err := uuid.NewV7()
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				o := sale.Order{ID: sale.OrderID(id), Quantity: 1, PlacedAt: sale.Instant(time.Now()),
+					Email: sale.Email(fmt.Sprintf("flood%d@mail.example.com", i))}
+				if err := r.intake.Place(context.Background(), r.products[i%len(r.products)], o); err != nil {
 					b.Error(err)
 					return
 				}
@@ -101,18 +151,100 @@ func benchmarkFlow(b *testing.B, buyers int) {
 		})
 	}
 	placing.Wait()
-	placed := b.Elapsed()
+}
+
+// drain waits until n orders are decided, and returns how many groups they were.
+func (r *rig) drain(b *testing.B, n uint64) (groups uint64) {
+	b.Helper()
 	for {
-		s, _, err := stocks.Load(ctx, "tshirt")
-		if err != nil {
-			b.Fatal(err)
+		var decided uint64
+		groups = 0
+		for _, s := range r.shop.Products() {
+			decided += s.Decided
+			groups += s.Entries
 		}
-		if s.Decided == uint64(b.N) {
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decided/s")
-			b.ReportMetric(float64(b.N)/placed.Seconds(), "placed/s")
-			b.ReportMetric(float64(b.N)/float64(s.Entries), "orders/group")
-			return
+		if decided >= n || b.Failed() {
+			return groups
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // far below what is measured
 	}
+}
+
+// BenchmarkFlow: orders placed by some buyers at once, until all are decided.
+func BenchmarkFlow(b *testing.B) {
+	for _, buyers := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprintf("buyers=%d", buyers), func(b *testing.B) { benchmarkFlow(b, buyers, 1) })
+	}
+}
+
+// BenchmarkProducts: the same flood on one product and on a hundred.
+func BenchmarkProducts(b *testing.B) {
+	for _, products := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("products=%d", products), func(b *testing.B) { benchmarkFlow(b, 256, products) })
+	}
+}
+
+func benchmarkFlow(b *testing.B, buyers, products int) {
+	r := newRig(b, b.TempDir(), products)
+	defer r.close(b)
+	r.work()
+	b.ResetTimer()
+	r.place(b, buyers, b.N)
+	groups := r.drain(b, uint64(b.N))
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decided/s")
+	b.ReportMetric(float64(b.N)/float64(groups), "orders/group")
+}
+
+// BenchmarkBacklog: b.N orders wait before the first is decided. Run it with
+// -benchtime 1000000x; bytes/order is what the heap grew by, queue and book.
+func BenchmarkBacklog(b *testing.B) {
+	r := newRig(b, b.TempDir(), 1)
+	defer r.close(b)
+	before := heap()
+	r.place(b, 512, b.N)
+	if err := r.catchUp(); err != nil {
+		b.Fatal(err)
+	}
+	waiting := heap()
+	r.work()
+	b.ResetTimer()
+	r.drain(b, uint64(b.N))
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decided/s")
+	b.ReportMetric(float64(waiting-before)/float64(b.N), "waiting-bytes/order")
+	b.ReportMetric(float64(heap()-before)/float64(b.N), "bytes/order")
+}
+
+// BenchmarkStart: an instance starts on a ledger of a million orders. Run it with
+// -benchtime 3x or so. book-MiB is what the heap holds for it afterwards.
+func BenchmarkStart(b *testing.B) {
+	const orders = 1_000_000
+	dir := b.TempDir()
+	r := newRig(b, dir, 1)
+	r.work()
+	r.place(b, 512, orders)
+	r.drain(b, orders)
+	r.close(b)
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		before := heap()
+		b.StartTimer()
+		r := newRig(b, dir, 1)
+		b.StopTimer()
+		if n := r.book.Len(); n != orders {
+			b.Fatalf("the book holds %d orders", n)
+		}
+		b.ReportMetric(float64(heap()-before)/(1<<20), "book-MiB")
+		r.close(b)
+		b.StartTimer()
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
