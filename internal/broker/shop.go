@@ -20,6 +20,7 @@ import (
 // moment, which the decision itself does not.
 type Shop struct {
 	watcher jetstream.KeyWatcher
+	unwatch context.CancelFunc // ends what the watcher leaves behind
 	stream  jetstream.Stream
 	log     *slog.Logger
 	done    chan struct{}
@@ -48,11 +49,14 @@ func OpenShop(ctx context.Context, c *Conn) (*Shop, error) {
 		return nil, fmt.Errorf("stream %s: %w", stockStream, err)
 	}
 	// The watch outlives ctx, which bounds the opening only.
-	watcher, err := kv.WatchAll(context.WithoutCancel(ctx))
+	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	watcher, err := kv.WatchAll(watching)
 	if err != nil {
+		unwatch()
 		return nil, fmt.Errorf("watch bucket %s: %w", stockBucket, err)
 	}
-	s := &Shop{watcher: watcher, stream: stream, log: c.log, done: make(chan struct{}), items: map[sale.ProductID]item{}}
+	s := &Shop{watcher: watcher, unwatch: unwatch, stream: stream, log: c.log, done: make(chan struct{}),
+		items: map[sale.ProductID]item{}}
 	seen := make(chan struct{})
 	go s.follow(seen)
 	select {
@@ -202,6 +206,7 @@ func (s *Shop) Close() {
 	if err := s.watcher.Stop(); err != nil {
 		s.log.Debug("the watch on the stock ended", "err", err)
 	}
+	s.unwatch()
 	<-s.done
 }
 
