@@ -177,10 +177,12 @@ func BenchmarkFlow(b *testing.B) {
 	}
 }
 
-// BenchmarkProducts: the same flood on one product and on a hundred.
+// BenchmarkProducts: the same flood on one product and on a hundred. A decision
+// costs some writes to disk whatever its size, so a hundred products need buyers
+// enough to fill a hundred groups.
 func BenchmarkProducts(b *testing.B) {
 	for _, products := range []int{1, 10, 100} {
-		b.Run(fmt.Sprintf("products=%d", products), func(b *testing.B) { benchmarkFlow(b, 256, products) })
+		b.Run(fmt.Sprintf("products=%d", products), func(b *testing.B) { benchmarkFlow(b, 10_000, products) })
 	}
 }
 
