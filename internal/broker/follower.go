@@ -71,12 +71,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		entries.Stop()
 		<-entries.Closed()
 	}()
-	// The ledger comes first: the book keeps a buyer's orders in the order in which
-	// it hears of them, and who waits came after those who were decided.
-	select {
-	case <-ctx.Done():
-	case <-f.reached:
-	}
+	f.begin(ctx)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -87,6 +82,22 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begin brings the book to what was decided, the last entries included that only
+// the stock values hold. The line comes after it: the book keeps a buyer's orders
+// in the order in which it hears of them, and who waits came later.
+func (f *Follower) begin(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-f.reached:
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	if err := f.shop.tell(ctx, f.book); err != nil {
+		f.conn.log.Debug("the book begins without the last entries; CatchUp brings them", "err", err)
+	}
 }
 
 func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, error) {
