@@ -78,7 +78,15 @@ func TestStopOrder(t *testing.T) {
 	for range 3 {
 		orders = append(orders, s.buy("ann@example.com", 1).order(t))
 	}
-	k.outcome(orders[0].ID) // the second is in hand now, for two seconds
+	k.outcome(orders[0].ID)
+	_, js := jet(t, s.nats)
+	eventually(t, "the second order is in hand, for two seconds", func() bool {
+		consumer, err := js.Consumer(bounded(t), "ORDERS", "tshirt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return consumer.CachedInfo().Delivered.Stream == 2
+	})
 
 	if a := s.get("http://" + s.ops + "/readyz"); a.code != http.StatusOK {
 		t.Fatalf("readyz: %d %s", a.code, a.body)
