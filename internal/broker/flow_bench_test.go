@@ -182,7 +182,7 @@ func BenchmarkFlow(b *testing.B) {
 // enough to fill a hundred groups.
 func BenchmarkProducts(b *testing.B) {
 	for _, products := range []int{1, 10, 100} {
-		b.Run(fmt.Sprintf("products=%d", products), func(b *testing.B) { benchmarkFlow(b, 10_000, products) })
+		b.Run(fmt.Sprintf("products=%d", products), func(b *testing.B) { benchmarkFlow(b, 50_000, products) })
 	}
 }
 

@@ -19,16 +19,17 @@ import (
 // Grouping says how orders are put together into queue messages.
 type Grouping struct {
 	MaxOrders int           // in one message, at most sale.MaxLines
-	MaxWait   time.Duration // of an order for others to join it
+	MaxWait   time.Duration // of an order for others to join it; longer while decisions take longer
 	InFlight  int           // groups of a product that may be undecided at a time, but for MaxWait
 }
 
 // Intake stores orders in the queue by group commit. An order goes out alone and
 // at once while nothing of this instance's is undecided. Else arrivals gather,
 // until as many are together as are undecided (with at most InFlight groups),
-// MaxOrders are, or MaxWait has passed: so the cost of a decision is paid per
-// group, groups grow exactly as far as deciding is slower than arriving, and the
-// next one is often in the queue when the one before it is decided.
+// MaxOrders are, or they have waited for MaxWait, or for as long as decisions take
+// now if that is longer: so the cost of a decision is paid per group, groups grow
+// exactly as far as deciding is slower than arriving, and the next one is often in
+// the queue when the one before it is decided.
 type Intake struct {
 	conn  *Conn
 	group Grouping
@@ -48,17 +49,19 @@ type lane struct {
 	mu      sync.Mutex
 	open    *group // gathering; nil if nobody waits
 	timer   *time.Timer
-	sent    int      // groups published and not yet stored
-	stored  []stored // not yet decided
-	orders  int      // in all of these groups
-	epoch   string   // of settled
-	settled uint64   // highest sequence decided
+	sent    int           // groups published and not yet stored
+	stored  []stored      // not yet decided
+	orders  int           // in all of these groups
+	pace    time.Duration // from sending to decision, a moving average
+	epoch   string        // of settled
+	settled uint64        // highest sequence decided
 }
 
 // stored is a group in the queue.
 type stored struct {
 	seq    uint64
 	orders int
+	sentAt time.Time
 }
 
 // group is one queue message in the making.
@@ -68,6 +71,7 @@ type group struct {
 	orders []sale.Order
 	done   chan struct{} // closed when err is final
 	err    error
+	sentAt time.Time
 }
 
 // An attempt to store a group, and all of them together: well under the 5 s in
@@ -142,7 +146,7 @@ func (l *lane) join(order *sale.Order) (*group, error) {
 	case l.ripe():
 		l.send()
 	case len(g.orders) == 1:
-		l.timer = time.AfterFunc(in.group.MaxWait, func() { l.flush(g) })
+		l.timer = time.AfterFunc(l.patience(), func() { l.flush(g) })
 	}
 	return g, nil
 }
@@ -167,6 +171,7 @@ func (l *lane) send() {
 	}
 	l.sent++
 	l.orders += len(g.orders)
+	g.sentAt = time.Now()
 	msg := nats.NewMsg(ordersSubject(l.product))
 	msg.Header.Set(headerOrders, strconv.Itoa(len(g.orders)))
 	msg.Header.Set(jetstream.MsgIDHeader, g.id)
@@ -188,11 +193,11 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	}
 	if err != nil {
 		g.err = publishError(err)
-		l.noteStored(0, len(g.orders))
+		l.noteStored(g, 0)
 		close(g.done)
 		return
 	}
-	l.noteStored(ack.Sequence, len(g.orders))
+	l.noteStored(g, ack.Sequence)
 	l.intake.tell.pending(l.product, g.orders)
 	close(g.done)
 }
@@ -225,15 +230,15 @@ func disconnected(err error) bool {
 }
 
 // noteStored notes that a sent group is in the queue, or with 0 that it is not.
-func (l *lane) noteStored(seq uint64, orders int) {
+func (l *lane) noteStored(g *group, seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent--
 	if seq > l.settled {
-		l.stored = append(l.stored, stored{seq, orders})
+		l.stored = append(l.stored, stored{seq, len(g.orders), g.sentAt})
 		return
 	}
-	l.orders -= orders // decided already, or not stored at all
+	l.orders -= len(g.orders) // decided already, or not stored at all
 	l.release()
 }
 
@@ -255,6 +260,7 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 			left = append(left, g)
 		} else {
 			l.orders -= g.orders
+			l.pace += (time.Since(g.sentAt) - l.pace) / 8
 		}
 	}
 	l.stored = left
@@ -266,6 +272,16 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 func (l *lane) ripe() bool {
 	n, in := len(l.open.orders), l.intake.group
 	return n >= in.MaxOrders || n >= l.orders && l.sent+len(l.stored) < in.InFlight
+}
+
+// maxPatience bounds how far slow decisions stretch MaxWait, so that an order is
+// stored in good time even if nothing is decided at all.
+const maxPatience = 50
+
+// patience is how long a group may gather.
+func (l *lane) patience() time.Duration {
+	wait := l.intake.group.MaxWait
+	return min(max(wait, l.pace), maxPatience*wait)
 }
 
 // release sends what has gathered, if that is enough now that a group was decided.
