@@ -17,8 +17,10 @@ type Queue struct {
 	js      jetstream.JetStream
 	product sale.ProductID
 
-	messages jetstream.MessagesContext // nil: not open
-	epoch    string
+	messages   jetstream.MessagesContext // nil: not open
+	epoch      string
+	reconnects uint64 // of the connection, when epoch was read
+	delivered  uint64 // the consumer's count at the delivery before
 }
 
 // NewQueue makes the queue of a product whose consumer exists.
@@ -35,7 +37,7 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 		msg, err := q.messages.Next(jetstream.NextContext(ctx))
 		switch {
 		case err == nil:
-			return q.delivery(msg)
+			return q.delivery(ctx, msg)
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
@@ -47,14 +49,13 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 	}
 }
 
-// open reads the stream's creation time before it pulls: it is the epoch of all
-// that this consumer can deliver, for a recreated stream loses its consumers.
+// open reads the epoch before it pulls.
 func (q *Queue) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	stream, err := q.js.Stream(ctx, ordersStream)
+	stream, err := q.look(ctx)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", ordersStream, err)
+		return err
 	}
 	consumer, err := stream.Consumer(ctx, string(q.product))
 	if err != nil {
@@ -68,17 +69,43 @@ func (q *Queue) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
 	}
-	q.messages, q.epoch = messages, epochOf(stream.CachedInfo())
+	q.messages, q.delivered = messages, 0
 	return nil
 }
 
+// look reads the stream's creation time, which is the epoch of all that its
+// consumer can deliver.
+func (q *Queue) look(ctx context.Context) (jetstream.Stream, error) {
+	reconnects := q.reconnected()
+	stream, err := q.js.Stream(ctx, ordersStream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	q.epoch, q.reconnects = epochOf(stream.CachedInfo()), reconnects
+	return stream, nil
+}
+
+func (q *Queue) reconnected() uint64 { return q.js.Conn().Stats().Reconnects }
+
 func epochOf(info *jetstream.StreamInfo) string { return info.Created.UTC().Format(time.RFC3339Nano) }
 
-func (q *Queue) delivery(msg jetstream.Msg) (sale.Delivery, error) {
+// delivery is the message with its epoch. A stream that is deleted says so to the
+// pulls that wait, not to a holder who was busy or cut off; but the consumer of
+// the one that is made in its place counts from 1 again.
+func (q *Queue) delivery(ctx context.Context, msg jetstream.Msg) (sale.Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", q.product, err)
 	}
+	if meta.Sequence.Consumer <= q.delivered || q.reconnected() != q.reconnects {
+		looking, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+		if _, err := q.look(looking); err != nil {
+			_ = msg.Nak() // if it is lost, the redelivery comes later
+			return nil, err
+		}
+	}
+	q.delivered = meta.Sequence.Consumer
 	return &delivery{msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
 		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data()}}, nil
 }

@@ -1,0 +1,221 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/sale"
+)
+
+// soon is well under the time to a redelivery (5 s) and the life of a pin (8 s):
+// what comes within it was handed over, not waited out.
+const soon = 4 * time.Second
+
+// comes asks for the next message as a worker does, for so long.
+func comes(t testing.TB, q *broker.Queue, wait time.Duration) sale.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	for {
+		d, err := q.Next(ctx)
+		if err == nil {
+			return d
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("nothing came in %v: %v", wait, err)
+		}
+	}
+}
+
+func wantMessage(t testing.TB, d sale.Delivery, seq uint64, data string) {
+	t.Helper()
+	if m := d.Message(); m.Seq != seq || string(m.Data) != data {
+		t.Fatalf("message %d came, %q; want %d, %q", m.Seq, m.Data, seq, data)
+	}
+}
+
+func settle(t testing.TB, d sale.Delivery) {
+	t.Helper()
+	if err := d.Ack(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// idle lets the queue ask for a message while there is none, and give up.
+func idle(t testing.TB, q *broker.Queue) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if d, err := q.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v came, %v", d, err)
+	}
+}
+
+func newQueue(t testing.TB, c *broker.Conn) *broker.Queue {
+	t.Helper()
+	q := broker.NewQueue(c, "shirt")
+	t.Cleanup(q.Close)
+	return q
+}
+
+func unpin(t testing.TB, q *broker.Queue) {
+	t.Helper()
+	if err := q.Unpin(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCloseHandsBackWhatNobodyTook: a message that has reached a holder who stops
+// must not stall the product until its redelivery.
+func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.sell(t, 5, "shirt")
+		g := w.gate()
+		arrived := make(chan struct{})
+		g.losing(func(frame []byte) bool {
+			if bytes.HasSuffix(frame, []byte("first\r\n")) {
+				close(arrived)
+			}
+			return false
+		})
+		c := dial(t, w.options(t, g))
+		leaving, next := newQueue(t, c), newQueue(t, w.connect(t))
+		idle(t, leaving)
+		seq := publish(t, w.admin(t), "shirt", []byte("first"))
+		<-arrived
+		if err := c.Flush(within(t)); err != nil { // and the client has read it
+			t.Fatal(err)
+		}
+		leaving.Close()
+		unpin(t, leaving)
+		d := comes(t, next, soon)
+		wantMessage(t, d, seq, "first")
+		if !d.Redelivered() {
+			t.Error("it was not handed back, it never came")
+		}
+		settle(t, d)
+		leaving.Close() // twice is once
+	})
+}
+
+func TestUnpinLetsAnotherTakeOver(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		js := w.admin(t)
+		leaving, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
+		publish(t, js, "shirt", []byte("first"))
+		d := comes(t, leaving, soon) // and is pinned
+		idle(t, next)
+		settle(t, d)
+		seq := publish(t, js, "shirt", []byte("second"))
+		idle(t, next)
+		leaving.Close()
+		unpin(t, leaving)
+		d = comes(t, next, soon)
+		wantMessage(t, d, seq, "second")
+		settle(t, d)
+
+		// It can come back, once the other has gone.
+		next.Close()
+		unpin(t, next)
+		seq = publish(t, js, "shirt", []byte("third"))
+		d = comes(t, leaving, soon)
+		wantMessage(t, d, seq, "third")
+		settle(t, d)
+	})
+}
+
+func TestUnpinNeedsAQueue(t *testing.T) {
+	w := on(t, one)
+	if err := broker.NewQueue(w.connect(t), "shirt").Unpin(within(t)); err == nil {
+		t.Error("unpinned without a stream")
+	}
+}
+
+func TestEpochIsTheStreamsCreation(t *testing.T) {
+	w := on(t, three)
+	q := newQueue(t, w.sell(t, 5, "shirt"))
+	publish(t, w.admin(t), "shirt", []byte("first"))
+	d := comes(t, q, soon)
+	if want := w.epoch(t); d.Message().Epoch != want {
+		t.Errorf("the epoch is %s, want %s", d.Message().Epoch, want)
+	}
+	settle(t, d)
+}
+
+// TestQueueIsMadeAnew: whatever a holder was doing when its consumer or its stream
+// was deleted and made again, it goes on with the new one, and knows its epoch.
+func TestQueueIsMadeAnew(t *testing.T) {
+	for _, what := range []string{"consumer", "stream"} {
+		for _, doing := range []string{"waiting", "handling", "nothing", "cut off"} {
+			t.Run(what+" while "+doing, func(t *testing.T) {
+				w := on(t, one)
+				w.sell(t, 5, "shirt")
+				js := w.admin(t)
+				g := w.gate()
+				c := dial(t, w.options(t, g))
+				q := newQueue(t, c)
+				for i := range 3 {
+					publish(t, js, "shirt", fmt.Append(nil, i))
+				}
+				settle(t, comes(t, q, soon))
+				settle(t, comes(t, q, soon))
+				inHand := comes(t, q, soon)
+				if doing != "handling" {
+					settle(t, inHand)
+				}
+
+				came := make(chan sale.Delivery, 1)
+				if doing == "waiting" {
+					idle(t, q) // its pull is there
+					go func() { came <- comes(t, q, patience) }()
+				}
+				if doing == "cut off" {
+					if err := c.Flush(within(t)); err != nil {
+						t.Fatal(err)
+					}
+					g.close()
+					eventually(t, "the connection is gone", func() bool { return !c.Connected() })
+				}
+				var err error
+				if what == "stream" {
+					err = js.DeleteStream(within(t), "ORDERS")
+				} else {
+					eventually(t, "the acknowledgements have arrived", func() bool {
+						consumer, err := js.Consumer(within(t), "ORDERS", "shirt")
+						return err == nil && (doing == "handling" || consumer.CachedInfo().NumAckPending == 0)
+					})
+					err = js.DeleteConsumer(within(t), "ORDERS", "shirt")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.sell(t, 5, "shirt")
+				seq := publish(t, js, "shirt", []byte("new"))
+				if doing == "cut off" {
+					g.open()
+				}
+				if doing == "handling" {
+					settle(t, inHand) // it was in the old one, or is delivered again
+				}
+				if doing != "waiting" {
+					came <- comes(t, q, patience)
+				}
+				d := <-came
+				if what == "consumer" && doing == "handling" && d.Message().Seq != seq {
+					settle(t, d)
+					d = comes(t, q, patience)
+				}
+				wantMessage(t, d, seq, "new")
+				if want := w.epoch(t); d.Message().Epoch != want {
+					t.Errorf("the epoch is %s, want %s", d.Message().Epoch, want)
+				}
+				settle(t, d)
+			})
+		}
+	}
+}
