@@ -25,11 +25,13 @@ type Follower struct {
 	orders jetstream.Stream
 
 	// Owned by Run's goroutine.
-	epoch string
+	newest time.Time // when the last message on the line was stored
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed when a position moves, if anyone waits
+	epoch     string        // of ordersAt; only Run's goroutine writes it, and may read it without mu
 	ordersAt  uint64        // every message up to this sequence is in the book, or settled
+	endEpoch  string        // of ordersEnd
 	ordersEnd uint64        // the highest sequence anyone asked for
 	broken    error         // the fold met something it cannot apply
 
@@ -76,7 +78,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-f.want:
-			f.fill(ctx, f.end())
+			f.wanted(ctx)
 		case msg := <-lines:
 			f.line(ctx, msg)
 		}
@@ -134,6 +136,9 @@ func (f *Follower) entry(msg jetstream.Msg) {
 	}
 	if f.book.Entries(product) < n {
 		entry, err := sale.DecodeEntry(msg.Data())
+		if err == nil && (entry.Product != product || entry.N != n) {
+			err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
+		}
 		if err == nil {
 			err = f.book.Apply(entry)
 		}
@@ -146,10 +151,18 @@ func (f *Follower) entry(msg jetstream.Msg) {
 
 // fail notes that the book cannot be right from here on. Readiness ends, CatchUp
 // fails, and the worker's check of the book against the stock stops it: a broken
-// ledger is for a human and `firstcome audit`.
+// ledger is for a human and `firstcome audit`. What follows from the first fault
+// is not said again.
 func (f *Follower) fail(err error) {
-	f.conn.log.Error("the ledger cannot be followed; run firstcome audit", "err", err)
-	f.move(func() { f.broken = err })
+	first := false
+	f.move(func() {
+		if first = f.broken == nil; first {
+			f.broken = err
+		}
+	})
+	if first {
+		f.conn.log.Error("the ledger cannot be followed; run firstcome audit", "err", err)
+	}
 }
 
 // line takes one republished message.
@@ -164,8 +177,11 @@ func (f *Follower) line(ctx context.Context, msg *nats.Msg) {
 	case f.epoch == "" || seq > next:
 		f.fill(ctx, seq-1)
 	case seq < next:
-		if !f.renewed(ctx) {
+		if !at.After(f.newest) {
 			return // read from the stream already
+		}
+		if renewed, err := f.renewed(ctx); err != nil || !renewed {
+			return
 		}
 		f.fill(ctx, seq-1)
 	}
@@ -179,17 +195,32 @@ func (f *Follower) line(ctx context.Context, msg *nats.Msg) {
 func (f *Follower) expect(product sale.ProductID, seq uint64, at time.Time, data []byte) {
 	m := &sale.Message{Product: product, Epoch: f.epoch, Seq: seq, StoredAt: at, Data: data}
 	f.book.Expect(m, m.Lines())
+	f.newest = at
 }
 
-// renewed tells whether the queue's stream is another one than before.
-func (f *Follower) renewed(ctx context.Context) bool {
+// renewed begins the line again if the queue's stream is another one than before,
+// and tells whether it is.
+func (f *Follower) renewed(ctx context.Context) (bool, error) {
 	info, err := f.orders.Info(ctx)
 	if err != nil || epochOf(info) == f.epoch {
-		return false
+		return false, err
 	}
-	f.epoch = epochOf(info)
-	f.move(func() { f.ordersAt = 0 })
-	return true
+	f.move(func() { f.epoch, f.ordersAt = epochOf(info), max(1, info.State.FirstSeq)-1 })
+	f.newest = time.Time{}
+	return true, nil
+}
+
+// wanted reads up to the sequence that somebody waits for.
+func (f *Follower) wanted(ctx context.Context) {
+	f.mu.Lock()
+	epoch, to := f.endEpoch, f.ordersEnd
+	f.mu.Unlock()
+	if epoch != f.epoch {
+		if _, err := f.renewed(ctx); err != nil || epoch != f.epoch {
+			return // who waits asks again, and hears of the newer one
+		}
+	}
+	f.fill(ctx, to)
 }
 
 // fill reads what stands in the queue up to sequence to. What is not there any
@@ -204,13 +235,8 @@ func (f *Follower) fill(ctx context.Context, to uint64) {
 
 func (f *Follower) read(ctx context.Context, to uint64) error {
 	if f.epoch == "" {
-		info, err := f.orders.Info(ctx)
-		if err != nil {
+		if _, err := f.renewed(ctx); err != nil {
 			return err
-		}
-		f.epoch = epochOf(info)
-		if first := info.State.FirstSeq; first > 0 {
-			f.move(func() { f.ordersAt = first - 1 })
 		}
 	}
 	err := readStream(ctx, f.conn, ordersStream, f.at()+1, to, func(msg *storedMsg) {
@@ -241,7 +267,7 @@ func (f *Follower) catchUp() error {
 	if err != nil {
 		return fmt.Errorf("head of %s: %w", ordersStream, err)
 	}
-	if err := f.await(ctx, orders.State.LastSeq); err != nil {
+	if err := f.await(ctx, epochOf(orders), orders.State.LastSeq); err != nil {
 		return err
 	}
 	if err := f.shop.catchUp(ctx); err != nil {
@@ -250,17 +276,20 @@ func (f *Follower) catchUp() error {
 	return f.shop.tell(ctx, f.book)
 }
 
-// await waits until the line has been followed up to a sequence.
-func (f *Follower) await(ctx context.Context, orders uint64) error {
+// await waits until the line of that queue has been followed up to a sequence.
+func (f *Follower) await(ctx context.Context, epoch string, orders uint64) error {
 	for {
 		f.mu.Lock()
 		if f.broken != nil {
 			defer f.mu.Unlock()
 			return f.broken
 		}
-		if f.ordersAt >= orders {
+		if f.epoch == epoch && f.ordersAt >= orders {
 			f.mu.Unlock()
 			return nil
+		}
+		if f.endEpoch != epoch {
+			f.endEpoch, f.ordersEnd = epoch, 0
 		}
 		f.ordersEnd = max(f.ordersEnd, orders)
 		select {
@@ -284,12 +313,6 @@ func (f *Follower) at() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ordersAt
-}
-
-func (f *Follower) end() uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ordersEnd
 }
 
 func (f *Follower) move(step func()) {
