@@ -107,5 +107,9 @@ func TestCallerWhoLeavesEndsNothing(t *testing.T) {
 			}
 		})
 		wg.Wait()
+		// Whoever came second has a round of its own, which may outlast its caller.
+		if err := r.join(context.Background()); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
 	})
 }
