@@ -12,7 +12,6 @@ import (
 // crew is the workers of this instance, one per product.
 type crew struct {
 	in     *instance
-	tell   *broker.Announcer
 	stocks *broker.Stocks
 	ledger *broker.Ledger
 	dead   *broker.DeadLetters
@@ -25,7 +24,7 @@ type crew struct {
 	workers map[sale.ProductID]*sale.Worker
 }
 
-func newCrew(ctx context.Context, in *instance, tell *broker.Announcer) (*crew, error) {
+func newCrew(ctx context.Context, in *instance) (*crew, error) {
 	stocks, err := broker.OpenStocks(ctx, in.conn)
 	if err != nil {
 		return nil, err
@@ -34,7 +33,7 @@ func newCrew(ctx context.Context, in *instance, tell *broker.Announcer) (*crew, 
 	if err != nil {
 		return nil, err
 	}
-	c := &crew{in: in, tell: tell, stocks: stocks, ledger: ledger, dead: broker.NewDeadLetters(in.conn),
+	c := &crew{in: in, stocks: stocks, ledger: ledger, dead: broker.NewDeadLetters(in.conn),
 		workers: map[sale.ProductID]*sale.Worker{}}
 	c.ctx, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
@@ -50,7 +49,7 @@ func (c *crew) hire(product sale.ProductID) {
 	queue := broker.NewQueue(c.in.conn, product)
 	w := &sale.Worker{
 		Product: product, Queue: queue, Stocks: c.stocks, Ledger: c.ledger, Book: c.in.book,
-		Announcer: c.tell, DeadLetters: c.dead,
+		Announcer: c.in.tell, DeadLetters: c.dead,
 		ProcessingTime: c.in.cfg.Worker.ProcessingTime, Beat: broker.Beat, StepTimeout: 2 * time.Second,
 		Newest: func() uint64 { return c.in.shop.Entries(product) },
 		Now:    time.Now, Observer: c.in.metrics, Log: c.in.log,

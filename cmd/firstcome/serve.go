@@ -87,6 +87,7 @@ type instance struct {
 	nats     *natsd.Server // nil on a cluster
 	conn     *broker.Conn
 	book     *sale.Book
+	tell     *broker.Announcer
 	intake   *broker.Intake
 	follower *broker.Follower
 	shop     *broker.Shop
@@ -165,6 +166,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 		default: // a refresh is due already
 		}
 	})
+	in.tell.To(in.web.Deliver)
 	if in.unhear, err = in.conn.Subscribe(in.web.Deliver); err != nil {
 		httpListener.Close()
 		return a, err
@@ -244,8 +246,8 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 // build makes what stands between NATS and the web, and waits for the book.
 func (in *instance) build(ctx context.Context) (err error) {
 	in.book = sale.NewBook(in.cfg.Book.MaxOrders)
-	tell := broker.NewAnnouncer(in.conn)
-	in.intake = broker.NewIntake(in.conn, in.book, tell, in.cfg.grouping())
+	in.tell = broker.NewAnnouncer(in.conn)
+	in.intake = broker.NewIntake(in.conn, in.book, in.tell, in.cfg.grouping())
 	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if in.shop, err = broker.OpenShop(opening, in.conn); err != nil {
@@ -268,7 +270,7 @@ func (in *instance) build(ctx context.Context) (err error) {
 	if !in.cfg.Worker.Enabled {
 		return nil
 	}
-	if in.crew, err = newCrew(ctx, in, tell); err != nil {
+	if in.crew, err = newCrew(ctx, in); err != nil {
 		return err
 	}
 	in.shop.OnNew(in.crew.hire)

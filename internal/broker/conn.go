@@ -62,7 +62,7 @@ func Connect(o Options) (*Conn, error) {
 	if c.orders, err = c.dial(o, "orders"); err != nil {
 		return nil, err
 	}
-	if c.broadcast, err = c.dial(o, "broadcast"); err != nil {
+	if c.broadcast, err = c.dial(o, "broadcast", nats.NoEcho()); err != nil {
 		c.orders.Close()
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func Connect(o Options) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) dial(o Options, role string) (*nats.Conn, error) {
+func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, error) {
 	log := c.log.With("connection", role)
 	options := []nats.Option{
 		nats.Name(strings.TrimSpace(o.Name + " " + role)),
@@ -102,6 +102,7 @@ func (c *Conn) dial(o Options, role string) (*nats.Conn, error) {
 			c.asyncError(log, sub, err)
 		}),
 	}
+	options = append(options, more...)
 	switch {
 	case o.Credentials != "":
 		options = append(options, nats.UserCredentials(o.Credentials))

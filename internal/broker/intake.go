@@ -52,6 +52,7 @@ type lane struct {
 	sent    int           // groups published and not yet stored
 	stored  []stored      // not yet decided
 	orders  int           // in all of these groups
+	usual   int           // orders in the group sent last
 	pace    time.Duration // from sending to decision, a moving average
 	epoch   string        // of settled
 	settled uint64        // highest sequence decided
@@ -91,11 +92,16 @@ func NewIntake(c *Conn, book *sale.Book, tell *Announcer, g Grouping) *Intake {
 
 // Place returns nil once the queue has stored the order durably (P3). It wraps
 // sale.ErrQueueFull or sale.ErrUnavailable; after the latter the order may have
-// been stored all the same.
+// been stored all the same. It returns within storeLimit and the time to gather,
+// whether ctx has an end or not.
 func (in *Intake) Place(ctx context.Context, product sale.ProductID, order sale.Order) error {
 	g, err := in.lane(product).join(&order)
 	if err != nil {
 		return err
+	}
+	if ctx.Done() == nil { // waiting for one thing is much cheaper than for two
+		<-g.done
+		return g.err
 	}
 	select {
 	case <-g.done:
@@ -137,7 +143,8 @@ func (l *lane) join(order *sale.Order) (*group, error) {
 	}
 	g := l.open
 	if g == nil {
-		g = &group{id: nuid.Next(), done: make(chan struct{})}
+		g = &group{id: nuid.Next(), done: make(chan struct{}),
+			orders: make([]sale.Order, 0, l.usual), data: make([]byte, 0, 160*l.usual)}
 		l.open = g
 	}
 	g.orders = append(g.orders, *order)
@@ -171,6 +178,7 @@ func (l *lane) send() {
 	}
 	l.sent++
 	l.orders += len(g.orders)
+	l.usual = len(g.orders)
 	g.sentAt = time.Now()
 	msg := nats.NewMsg(ordersSubject(l.product))
 	msg.Header.Set(headerOrders, strconv.Itoa(len(g.orders)))

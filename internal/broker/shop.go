@@ -189,6 +189,18 @@ func (s *Shop) Product(id sale.ProductID) (sale.Stock, bool) {
 	return it.stock, ok
 }
 
+// Only is the product's stock if there is exactly one product.
+func (s *Shop) Only() (sale.Stock, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.items) == 1 {
+		for _, it := range s.items {
+			return it.stock, true
+		}
+	}
+	return sale.Stock{}, false
+}
+
 // Products are all stocks, by id.
 func (s *Shop) Products() []sale.Stock {
 	s.mu.RLock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -11,21 +12,42 @@ import (
 )
 
 // Announcer implements sale.Announcer with core NATS: at once, at most once. The
-// book and the ledger are the memory.
-type Announcer struct{ nc *nats.Conn }
+// book and the ledger are the memory. The connection hears no echo of its own, so
+// what this instance announces is handed to its hub directly (To).
+type Announcer struct {
+	nc *nats.Conn
+	to atomic.Pointer[func(token string, status []byte)]
+}
 
 // NewAnnouncer makes the announcer.
 func NewAnnouncer(c *Conn) *Announcer { return &Announcer{nc: c.broadcast} }
 
+// To has f called with what this instance announces from now on, as Subscribe does
+// with what others do. f must not block, nor keep the status.
+func (a *Announcer) To(f func(token string, status []byte)) { a.to.Store(&f) }
+
 // Announce implements sale.Announcer.
 func (a *Announcer) Announce(statuses []sale.Status) error {
-	var subject, body []byte
-	var errs []error
+	// One string holds all subjects: one each would be an allocation an order.
+	room, ends := make([]byte, 0, 96*len(statuses)), make([]int, len(statuses))
 	for i := range statuses {
-		subject = appendStatusSubject(subject[:0], &statuses[i])
+		room = appendStatusSubject(room, &statuses[i])
+		ends[i] = len(room)
+	}
+	subjects, from := string(room), 0
+	body := make([]byte, 0, 512)
+	var errs []error
+	to := a.to.Load()
+	for i := range statuses {
+		subject := subjects[from:ends[i]]
+		from = ends[i]
 		body = statuses[i].AppendJSON(body[:0])
-		if err := a.nc.Publish(string(subject), body); err != nil {
+		if err := a.nc.Publish(subject, body); err != nil {
 			errs = append(errs, err)
+		}
+		if to != nil {
+			token, _, _ := strings.Cut(subject[len(statusPrefix):], ".")
+			(*to)(token, body)
 		}
 	}
 	if len(errs) > 0 {
@@ -51,7 +73,7 @@ const (
 )
 
 // Subscribe has f called with the email token and the body of every status that
-// any instance broadcasts, one after another. f must not keep the body. The
+// any other instance broadcasts, one after another. f must not keep the body. The
 // returned function ends it and waits for the last call.
 func (c *Conn) Subscribe(f func(token string, status []byte)) (stop func() error, err error) {
 	sub, err := c.broadcast.Subscribe(statusPrefix+">", func(m *nats.Msg) {
@@ -62,6 +84,9 @@ func (c *Conn) Subscribe(f func(token string, status []byte)) (stop func() error
 	})
 	if err == nil {
 		err = sub.SetPendingLimits(statusPendingMsgs, statusPendingBytes)
+	}
+	if err == nil {
+		err = c.broadcast.FlushTimeout(apiTimeout) // the server has it: nothing from now on is missed
 	}
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to statuses: %w", err)

@@ -30,6 +30,24 @@ func TestStatusesGoToTheirBuyerAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		tell := broker.NewAnnouncer(w.connect(t))
+		// Servers of a cluster learn of each other's subscribers a moment later.
+		warm := sale.Status{Order: newOrder("warm@x.com"), Product: "shirt"}
+		eventually(t, "the subscription is known to every server", func() bool {
+			if err := tell.Announce([]sale.Status{warm}); err != nil {
+				t.Fatal(err)
+			}
+			return len(all) > 0
+		})
+		for quiet := false; !quiet; {
+			if err := nc.FlushWithContext(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-all:
+			case <-time.After(200 * time.Millisecond):
+				quiet = true
+			}
+		}
 		for _, test := range []struct{ email, token string }{
 			{"*@x.com", "=2A=40x=2Ecom"},
 			{"a.b+c@x-y.com", "a=2Eb=2Bc=40x-y=2Ecom"},
@@ -117,7 +135,7 @@ func TestUnsubscribeWaitsForTheLastCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := broker.NewAnnouncer(c).Announce([]sale.Status{{Order: newOrder("a@x.com"), Product: "shirt"}}); err != nil {
+	if err := broker.NewAnnouncer(w.connect(t)).Announce([]sale.Status{{Order: newOrder("a@x.com"), Product: "shirt"}}); err != nil {
 		t.Fatal(err)
 	}
 	<-entered
@@ -145,5 +163,43 @@ func TestUnsubscribeWaitsForTheLastCall(t *testing.T) {
 	}
 	if _, err := c.Subscribe(func(string, []byte) {}); err == nil {
 		t.Error("a closed connection took a subscription")
+	}
+}
+
+// TestOwnAnnouncementsAreHandedOver: a connection hears no echo, and its instance's
+// hub gets each status once all the same.
+func TestOwnAnnouncementsAreHandedOver(t *testing.T) {
+	w := on(t, one)
+	c, other := w.connect(t), w.connect(t)
+	here, there := make(chan string, 10), make(chan string, 10)
+	for conn, heard := range map[*broker.Conn]chan string{c: here, other: there} {
+		stop, err := conn.Subscribe(func(token string, status []byte) { heard <- token + " " + string(status) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = stop() }()
+	}
+	tell := broker.NewAnnouncer(c)
+	tell.To(func(token string, status []byte) { here <- token + " " + string(status) })
+	s := sale.Status{Order: newOrder("a@x.com"), Product: "shirt"}
+	if err := tell.Announce([]sale.Status{s}); err != nil {
+		t.Fatal(err)
+	}
+	want := "a=40x=2Ecom " + string(s.AppendJSON(nil))
+	for _, heard := range []chan string{here, there} {
+		select {
+		case got := <-heard:
+			if got != want {
+				t.Errorf("heard %s, want %s", got, want)
+			}
+		case <-within(t).Done():
+			t.Fatal("nothing was heard")
+		}
+	}
+	if err := c.Flush(within(t)); err != nil { // an echo would have come by then
+		t.Fatal(err)
+	}
+	if n := len(here); n > 0 {
+		t.Errorf("%d echoes", n)
 	}
 }

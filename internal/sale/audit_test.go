@@ -46,7 +46,7 @@ func (p *past) settle(lines []Line) {
 	next.Entries++
 	head := Head{Epoch: p.queue.Epoch, Seq: p.queue.LastSeq, N: next.Entries, Prev: p.stock.LedgerHead, Supplied: next.Supplied,
 		Available: next.Available, Decided: next.Decided, DecidedAt: testTime.Add(time.Duration(next.Entries) * time.Second)}
-	next.Last = &Last{head, outcomes, entryOrders(lines, outcomes, next.Decided)}
+	next.Last = &Last{Head: head, Outcomes: outcomes, Orders: entryOrders(lines, outcomes, next.Decided)}
 	next.LedgerHead = hashEntry(next.Entry().Encode())
 	for i, o := range outcomes {
 		if o.Final() {

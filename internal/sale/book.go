@@ -174,21 +174,23 @@ func (b *Book) apply(e *Entry) (bool, error) {
 }
 
 func (b *Book) decide(l *line, o *EntryOrder, at int64) {
-	who := b.buyer(o.Email)
 	i, known := b.findIn(l, o.ID)
+	var who uint32
 	if known {
 		r := b.orders.at(i)
 		if r.outcome != Pending {
 			return // the first outcome stands (P4)
 		}
-		b.buyers.at(r.buyer).waiting--
-		if r.buyer != who {
+		who = r.buyer
+		b.buyers.at(who).waiting--
+		if string(b.name(who)) != string(o.Email) {
 			// Two queued lines under one id, and the ledger took the other one.
 			r.void = true
 			known = false
 		}
 	}
 	if !known {
+		who = b.buyer(o.Email)
 		i = b.push(l, who, &o.Order)
 	}
 	r := b.orders.at(i)

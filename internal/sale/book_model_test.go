@@ -178,7 +178,7 @@ func genSale(product ProductID, ids, buyers int) *rapid.Generator[[]queued] {
 					next.Entries++
 					head := Head{Epoch: q.m.Epoch, Seq: seq, N: next.Entries, Prev: stock.LedgerHead, Supplied: next.Supplied,
 						Available: next.Available, Decided: next.Decided, DecidedAt: genInstant().Draw(t, "decided at")}
-					next.Last = &Last{head, outcomes, entryOrders(q.lines, outcomes, next.Decided)}
+					next.Last = &Last{Head: head, Outcomes: outcomes, Orders: entryOrders(q.lines, outcomes, next.Decided)}
 					q.entry = next.Entry()
 					next.LedgerHead = hashEntry(q.entry.Encode())
 					for i, o := range outcomes {

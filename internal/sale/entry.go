@@ -50,6 +50,12 @@ func entryOrders(lines []Line, outcomes []Outcome, decided uint64) []EntryOrder 
 
 // Encode is the entry as it is stored. It holds buyers as tokens, so no "@".
 func (e *Entry) Encode() []byte {
+	b, _ := e.encode()
+	return b
+}
+
+// encode also returns the part of it that is the orders.
+func (e *Entry) encode() (entry, orders []byte) {
 	b := make([]byte, 0, 400+256*len(e.Orders))
 	b = append(b, `{"product":"`...)
 	b = append(b, e.Product...)
@@ -62,8 +68,11 @@ func (e *Entry) Encode() []byte {
 	b = strconv.AppendUint(b, e.Seq, 10)
 	b = e.Head.appendFigures(b)
 	b = append(b, `,"orders":`...)
+	from := len(b)
 	b = appendOrders(b, e.Orders)
-	return append(b, '}')
+	to := len(b)
+	b = append(b, '}')
+	return b, b[from:to:to]
 }
 
 // appendFigures appends what entries and stock values say of a group alike.
@@ -246,7 +255,7 @@ func (o *EntryOrder) read(s *scan) bool {
 		return false
 	}
 	var err error
-	if o.ID, err = ParseOrderID(string(id)); err != nil {
+	if o.ID, err = ParseOrderID(id); err != nil {
 		return false
 	}
 	if o.PlacedAt, err = parseTime(placed); err != nil {

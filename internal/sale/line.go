@@ -95,7 +95,7 @@ func readOwnLine(b []byte, o *Order) bool {
 		return false
 	}
 	var err error
-	if o.ID, err = ParseOrderID(string(id)); err != nil {
+	if o.ID, err = ParseOrderID(id); err != nil {
 		return false
 	}
 	if o.PlacedAt, err = parseTime(placed); err != nil {
@@ -132,7 +132,7 @@ func (m *Message) readLine(n int, raw []byte) (Order, error) {
 	}
 	if v, ok := fields["id"]; !ok {
 		o.ID = lineID(m.Epoch, m.Seq, n)
-	} else if o.ID, err = readField(v, ParseOrderID); err != nil {
+	} else if o.ID, err = readField(v, ParseOrderID[string]); err != nil {
 		return Order{}, fmt.Errorf("id: %w", err)
 	}
 	if v, ok := fields["quantity"]; ok {

@@ -19,7 +19,7 @@ var Namespace = OrderID{0xbe, 0x95, 0x11, 0x4f, 0x63, 0xd0, 0x55, 0x9c, 0x9b, 0x
 var ErrOrderID = errors.New("not an order id")
 
 // ParseOrderID reads the 36-character form, in either case. It returns ErrOrderID.
-func ParseOrderID(s string) (id OrderID, err error) {
+func ParseOrderID[T string | []byte](s T) (id OrderID, err error) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return OrderID{}, ErrOrderID
 	}

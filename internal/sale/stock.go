@@ -34,6 +34,8 @@ type Last struct {
 	Head
 	Outcomes []Outcome    `json:"outcomes"` // one per line of the message
 	Orders   []EntryOrder `json:"orders"`   // of the entry
+
+	encoded []byte // Orders as JSON, if somebody has encoded them already
 }
 
 // Entry is the ledger entry that the stock value carries.
@@ -162,7 +164,11 @@ func (l *Last) append(b []byte) []byte {
 		b = append(b, '"')
 	}
 	b = append(b, `],"orders":`...)
-	b = appendOrders(b, l.Orders)
+	if l.encoded != nil {
+		b = append(b, l.encoded...)
+	} else {
+		b = appendOrders(b, l.Orders)
+	}
 	return append(b, '}')
 }
 

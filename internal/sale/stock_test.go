@@ -90,7 +90,7 @@ func TestStockRoundTrip(t *testing.T) {
 			for i := range lines {
 				lines[i].Order = genOwnOrder().Draw(t, "order")
 			}
-			s.Last = &Last{genHead().Draw(t, "last"), outcomes, entryOrders(lines, outcomes, 9)}
+			s.Last = &Last{Head: genHead().Draw(t, "last"), Outcomes: outcomes, Orders: entryOrders(lines, outcomes, 9)}
 		}
 		got, err := DecodeStock(s.Encode())
 		if err != nil || !reflect.DeepEqual(got, s) {

@@ -258,7 +258,8 @@ func (w *Worker) decide(ctx context.Context, m *Message, lines []Line) error {
 		Orders:   entryOrders(lines, outcomes, next.Decided),
 	}
 	entry := next.Entry()
-	data := entry.Encode()
+	data, orders := entry.encode()
+	next.Last.encoded = orders
 	next.LedgerHead = hashEntry(data)
 
 	ctx, cancel := context.WithTimeout(ctx, w.StepTimeout)

@@ -296,7 +296,7 @@ func readStatus(b []byte) (id sale.OrderID, rev int, ok bool) {
 	if !bytes.HasPrefix(b, statusStart) || len(b) < len(statusStart)+36 || b[len(b)-1] != '}' {
 		return id, 0, false
 	}
-	id, err := sale.ParseOrderID(string(b[len(statusStart) : len(statusStart)+36]))
+	id, err := sale.ParseOrderID(b[len(statusStart) : len(statusStart)+36])
 	at := bytes.Index(b, statusRev)
 	if err != nil || at < 0 {
 		return id, 0, false

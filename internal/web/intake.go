@@ -103,14 +103,13 @@ func (s *Server) product(id sale.ProductID) (sale.Stock, error) {
 		}
 		return sale.Stock{}, errNoProduct
 	}
-	switch all := s.shop.Products(); len(all) {
-	case 0:
-		return sale.Stock{}, errNoProduct
-	case 1:
-		return all[0], nil
-	default:
-		return sale.Stock{}, invalid("product", "is missing, and there are several products")
+	if stock, ok := s.shop.Only(); ok {
+		return stock, nil
 	}
+	if len(s.shop.Products()) == 0 {
+		return sale.Stock{}, errNoProduct
+	}
+	return sale.Stock{}, invalid("product", "is missing, and there are several products")
 }
 
 // place goes through limits and door, and stores the order.
@@ -129,7 +128,7 @@ func (s *Server) place(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID)
 		return sale.Status{}, errBookFull
 	}
 	o := sale.Order{ID: id, Email: w.email, Quantity: w.quantity, PlacedAt: sale.Instant(now)}
-	if err := s.queue.Place(s.deadlines.context(), w.product, o); err != nil {
+	if err := s.queue.Place(context.Background(), w.product, o); err != nil {
 		return sale.Status{}, placeProblem(err)
 	}
 	return sale.Status{Order: o, Product: w.product}, nil

@@ -32,13 +32,16 @@ type Queue interface {
 	// Place returns nil once the order is stored durably (P3). Its error wraps
 	// sale.ErrQueueFull, sale.ErrUnavailable or sale.ErrUnknownProduct; after
 	// ErrUnavailable the order may have been stored all the same. The queue
-	// broadcasts the pending status itself. It does not keep ctx.
+	// broadcasts the pending status itself. It returns within a few seconds even if
+	// ctx has no end, so that an order does not cost a timer.
 	Place(ctx context.Context, product sale.ProductID, order sale.Order) error
 }
 
 // Shop is what is on sale: the newest stock values that this instance heard of.
 type Shop interface {
 	Product(id sale.ProductID) (sale.Stock, bool)
+	// Only is the product if there is exactly one.
+	Only() (sale.Stock, bool)
 	// Products are all of them, sorted by id.
 	Products() []sale.Stock
 }
@@ -113,7 +116,6 @@ type Server struct {
 	perAddress *limiter // nil: off
 	perBuyer   *limiter // nil: off
 	flights    flights
-	deadlines  deadlines
 	refusing   atomic.Bool
 
 	mu       sync.Mutex
@@ -281,7 +283,6 @@ func (s *Server) stop(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("web: waiting for sockets: %w", e))
 	}
 	l.closeAll()
-	s.deadlines.stop()
 	<-s.served
 	return err
 }
@@ -308,37 +309,4 @@ func (s *Server) catchUp(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return s.follower.CatchUp(ctx)
-}
-
-// deadlines hands out contexts with placeTime or up to a second more to go. The
-// orders of one second share one: a timer for each would cost more than reading
-// the order does.
-type deadlines struct {
-	current atomic.Pointer[span]
-}
-
-type span struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	until  time.Time // when the next one begins
-}
-
-func (d *deadlines) context() context.Context {
-	now := time.Now()
-	old := d.current.Load()
-	if old != nil && now.Before(old.until) {
-		return old.ctx
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), now.Add(placeTime+time.Second))
-	if next := (&span{ctx, cancel, now.Add(time.Second)}); !d.current.CompareAndSwap(old, next) {
-		cancel()
-		return d.context() // somebody else was first
-	}
-	return ctx // the old one ends by itself, after the last who uses it
-}
-
-func (d *deadlines) stop() {
-	if s := d.current.Swap(nil); s != nil {
-		s.cancel()
-	}
 }

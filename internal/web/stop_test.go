@@ -67,7 +67,7 @@ func TestStopWaitsForAnOrder(t *testing.T) {
 		r, _ := trySend("POST", "http://"+addr+"/buy", orderBody("a@b.de"), "Content-Type", asJSON)
 		got <- r
 	}()
-	awaitTrue(t, "the order is under way", func() bool { return s.deadlines.current.Load() != nil })
+	awaitTrue(t, "the order is under way", func() bool { return w.placing.Load() > 0 })
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(context.Background()) }()
 	awaitTrue(t, "it refuses", s.refusing.Load)
@@ -102,7 +102,7 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 			t.Error("an order was answered that the queue has not taken")
 		}
 	}()
-	awaitTrue(t, "the order is under way", func() bool { return s.deadlines.current.Load() != nil })
+	awaitTrue(t, "the order is under way", func() bool { return w.placing.Load() > 0 })
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := s.Stop(ctx); err == nil {

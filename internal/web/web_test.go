@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type town struct {
 	reachErr error
 	reached  int           // rounds of CatchUp
 	gate     chan struct{} // if not nil, Place waits for it
+	placing  atomic.Int64  // calls of Place
 }
 
 func newTown(t testing.TB, products ...sale.ProductID) *town {
@@ -60,6 +62,7 @@ func newTown(t testing.TB, products ...sale.ProductID) *town {
 func (w *town) Place(ctx context.Context, product sale.ProductID, o sale.Order) error {
 	w.mu.Lock()
 	gate := w.gate
+	w.placing.Add(1)
 	w.mu.Unlock()
 	if gate != nil {
 		<-gate
@@ -101,6 +104,13 @@ func (w *town) Product(id sale.ProductID) (sale.Stock, bool) {
 	defer w.mu.Unlock()
 	s, ok := w.stocks[id]
 	return s, ok
+}
+
+func (w *town) Only() (sale.Stock, bool) {
+	if all := w.Products(); len(all) == 1 {
+		return all[0], true
+	}
+	return sale.Stock{}, false
 }
 
 func (w *town) Products() []sale.Stock {
