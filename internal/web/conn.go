@@ -97,8 +97,6 @@ type conn struct {
 	used   atomic.Bool // a byte has come
 	unread atomic.Bool // answered before the request was read to its end
 
-	readBy time.Time // the deadline; set and read by one goroutine at a time, as Read is
-
 	mu      sync.Mutex // one write at a time
 	writeBy time.Time  // the deadline
 	holding bool
