@@ -193,6 +193,7 @@ func FuzzAudit(f *testing.F) {
 	}
 	f.Add([]byte(`{"last":{"outcomes":"yMjI","orders":[null]},"entries":1}`), []byte(`{"orders":[null]}`))
 	f.Add([]byte(`{"available":9223372036854775807,"sold":1}`), []byte(nil))
+	f.Add([]byte("0"), []byte("@bS"))
 	f.Fuzz(func(t *testing.T, value, second []byte) {
 		ledger := p.ledger()
 		altered := !bytes.Equal(second, ledger[1])
@@ -200,7 +201,8 @@ func FuzzAudit(f *testing.F) {
 		a, findings := audit(value, ledger)
 		AuditQueue(p.queue, a)
 		for _, f := range findings {
-			if strings.Contains(f.String(), "@") {
+			// JSON's own complaint may quote the one character it met.
+			if strings.Contains(strings.ReplaceAll(f.String(), "'@'", ""), "@") {
 				t.Errorf("a finding shows an address: %v", f)
 			}
 		}
