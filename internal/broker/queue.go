@@ -151,4 +151,12 @@ type delivery struct {
 func (d *delivery) Message() *sale.Message { return &d.m }
 func (d *delivery) Redelivered() bool      { return d.again }
 func (d *delivery) InProgress() error      { return d.msg.InProgress() }
-func (d *delivery) Ack() error             { return d.msg.Ack() }
+
+// Ack implements sale.Delivery. Acknowledging again is no mistake: the one before
+// may have seemed to fail.
+func (d *delivery) Ack() error {
+	if err := d.msg.Ack(); !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		return err
+	}
+	return nil
+}
