@@ -2,6 +2,7 @@ package sale
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -98,6 +99,27 @@ func (p *past) supplyFrom(n int, units int64) {
 	p.stock.Sold += units
 }
 
+// A finding says what an operator needs: where, and how much.
+func TestAuditSaysWhere(t *testing.T) {
+	for _, test := range []struct {
+		forge func(*past)
+		want  string
+	}{
+		{func(p *past) { p.entries[2].Orders[1].Quantity = 4 }, "P1 broken for tshirt: entry 3 accepts order " + testID(6).String() + " for 4 units with 3 left"},
+		{func(p *past) { p.entries[1].Supplied, p.entries[1].Available = 2, -2 }, "before entry 2 the supply fell to 2, and 3 of it were sold"},
+		{func(p *past) { p.entries[1].Orders[0].Quantity = 1 }, "the order at place 3 was refused 1 units with 2 left, and the one at place 4 got 1"},
+		{func(p *past) { p.stock.Product = "mug" }, `the stock value is one of "mug"`},
+	} {
+		p := sample()
+		test.forge(p)
+		p.seal()
+		_, findings := audit(p.stock.Encode(), p.ledger())
+		if !slices.ContainsFunc(findings, func(f Finding) bool { return strings.Contains(f.String(), test.want) }) {
+			t.Errorf("%v\nhas no %q", findings, test.want)
+		}
+	}
+}
+
 func TestAuditOfALedgerThatLostBytes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -164,7 +186,10 @@ func TestAuditOfAStockValueThatLies(t *testing.T) {
 		{"another outcome", func(s *Stock) { s.Last.Outcomes[0] = SoldOut }, "P4"},
 		{"an outcome too few", func(s *Stock) { s.Last.Outcomes = s.Last.Outcomes[:2] }, "P4"},
 		{"a dead line more", func(s *Stock) { s.Last.Outcomes = append(s.Last.Outcomes, Dead) }, ""},
-		{"another order carried", func(s *Stock) { s.Last.Orders[0].Quantity++ }, "P8"},
+		{"another order carried", func(s *Stock) {
+			s.Last.Orders = slices.Clone(s.Last.Orders)
+			s.Last.Orders[0].Quantity++
+		}, "P8"},
 		{"nothing decided", func(s *Stock) { s.Last = nil }, "P8"},
 	} {
 		p := sample()

@@ -105,4 +105,10 @@ func TestAuditQueue(t *testing.T) {
 			t.Errorf("%s: broken: %s, want %s\n%v", test.name, promises(findings), test.want, findings)
 		}
 	}
+
+	// A wide range is compared with every narrow one beside it.
+	findings := AuditQueue(QueueState{now, 4, nil, nil}, ledger("tshirt", now, 1, 2, 3, 4), ledger("mug", now, 2), ledger("cap", now, 4))
+	if len(findings) != 2 {
+		t.Errorf("two messages of two products each: %v", findings)
+	}
 }
