@@ -3,6 +3,7 @@ package sale
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -194,6 +195,8 @@ func FuzzAudit(f *testing.F) {
 	f.Add([]byte(`{"last":{"outcomes":"yMjI","orders":[null]},"entries":1}`), []byte(`{"orders":[null]}`))
 	f.Add([]byte(`{"available":9223372036854775807,"sold":1}`), []byte(nil))
 	f.Add([]byte("0"), []byte("@bS"))
+	f.Add([]byte("0"), bytes.Replace(p.ledger()[1], []byte("=40"), []byte("=50"), 1))
+	address := regexp.MustCompile(`\w@\w`) // a lone @ may be what is wrong
 	f.Fuzz(func(t *testing.T, value, second []byte) {
 		ledger := p.ledger()
 		altered := !bytes.Equal(second, ledger[1])
@@ -201,8 +204,7 @@ func FuzzAudit(f *testing.F) {
 		a, findings := audit(value, ledger)
 		AuditQueue(p.queue, a)
 		for _, f := range findings {
-			// JSON's own complaint may quote the one character it met.
-			if strings.Contains(strings.ReplaceAll(f.String(), "'@'", ""), "@") {
+			if address.MatchString(f.String()) {
 				t.Errorf("a finding shows an address: %v", f)
 			}
 		}
