@@ -114,6 +114,9 @@ func compareLedger(t *testing.T, s *shop, taken map[string]status) {
 	n := 0
 	for _, e := range ledger(t, js) {
 		for _, o := range e.Orders {
+			if _, known := taken[o.ID]; known && o.Outcome == "duplicate" && o.Place == 0 {
+				continue // stored twice, and decided once
+			}
 			n++
 			if is := taken[o.ID]; is.Status != o.Outcome || is.Place != o.Place || is.Quantity != o.Quantity {
 				t.Errorf("the ledger has %+v, the buyer was told %+v", o, is)

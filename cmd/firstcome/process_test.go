@@ -109,7 +109,8 @@ func (r result) want(t testing.TB, code int, texts ...string) result {
 	return r
 }
 
-// process is a running firstcome. It is killed, at the latest, when its test ends.
+// process is a running firstcome, or a server that it needs. It is killed, at the
+// latest, when its test ends.
 type process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -119,7 +120,13 @@ type process struct {
 
 func launch(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: command(t, args...), said: newTranscript(), done: make(chan struct{})}
+	return begin(t, command(t, args...))
+}
+
+// begin starts a command as a process.
+func begin(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, said: newTranscript(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -131,7 +138,7 @@ func launch(t testing.TB, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("firstcome %s said:\n%s", strings.Join(args, " "), p.said)
+			t.Logf("%s said:\n%s", strings.Join(cmd.Args, " "), p.said)
 		}
 	})
 	return p
