@@ -30,7 +30,7 @@ const (
 	// product stays with a worker that does not pull: longer than a pull and the
 	// usual handling, since only a pull renews the pin.
 	pullExpiry = 3 * time.Second
-	pinTTL     = 8 * time.Second
+	pinTTL     = 5 * time.Second
 
 	maxConsumers = 10_000 // of a stream; the server's own default is 1,000, watchers counted
 	history      = 64     // stock values kept per product
