@@ -24,14 +24,18 @@ is stored: the queue, the stock and the ledger. It may run beside an open sale. 
 exits with 1 if a promise is broken, and names it.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conn, err := flags.connect(c.Context(), broker.Options{})
+			conn, err := flags.open(c)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
 			ctx, cancel := context.WithTimeout(c.Context(), auditTimeout)
 			defer cancel()
-			report, err := broker.Audit(ctx, conn)
+			var report broker.Report
+			err = conn.Permitted(ctx, func(ctx context.Context) (err error) {
+				report, err = broker.Audit(ctx, conn)
+				return err
+			})
 			if err != nil {
 				return err
 			}

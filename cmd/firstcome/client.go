@@ -26,6 +26,16 @@ func (n *natsFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&n.context, "context", "", "context of the nats CLI, instead of --nats and --creds")
 }
 
+// open dials with what the flags say over what the environment says.
+func (n *natsFlags) open(c *cobra.Command) (*broker.Conn, error) {
+	cfg, err := loadConfig("", os.Environ())
+	if err != nil {
+		return nil, usageError{err}
+	}
+	cfg.Log.Level = "warn" // what is printed is the answer
+	return n.connect(c.Context(), cfg.NATS.options(newLogger(cfg.Log, c.ErrOrStderr())))
+}
+
 // connect dials with what the flags say over what base says.
 func (n *natsFlags) connect(ctx context.Context, base broker.Options) (*broker.Conn, error) {
 	if n.context != "" && (n.urls != "" || n.creds != "") {
@@ -41,7 +51,7 @@ func (n *natsFlags) connect(ctx context.Context, base broker.Options) (*broker.C
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	if err := c.Check(ctx); err != nil {
+	if err := c.Permitted(ctx, c.Check); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -72,18 +82,21 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 			if err != nil {
 				return usageError{err}
 			}
-			conn, err := flags.connect(c.Context(), broker.Options{})
+			conn, err := flags.open(c)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
 			ctx, cancel := context.WithTimeout(c.Context(), wait)
 			defer cancel()
-			id, err := chooseProduct(ctx, conn, product)
-			if err != nil {
+			var status broker.Heard
+			err = conn.Permitted(ctx, func(ctx context.Context) error {
+				id, err := chooseProduct(ctx, conn, product)
+				if err == nil {
+					status, err = broker.Buy(ctx, conn, id, order)
+				}
 				return err
-			}
-			status, err := broker.Buy(ctx, conn, id, order)
+			})
 			if err != nil {
 				return err
 			}
@@ -170,7 +183,8 @@ nats.provision: false and fewer permissions.`,
 			defer conn.Close()
 			ctx, cancel := context.WithTimeout(c.Context(), 3*commandTimeout)
 			defer cancel()
-			if err := broker.Provision(ctx, conn, layout); err != nil {
+			err = conn.Permitted(ctx, func(ctx context.Context) error { return broker.Provision(ctx, conn, layout) })
+			if err != nil {
 				return err
 			}
 			for _, p := range layout.Products {

@@ -153,7 +153,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 	if a.nats = in.cfg.NATS.URL; in.nats != nil {
 		a.nats = in.nats.ClientURL()
 	}
-	if err := in.build(ctx); err != nil {
+	if err := in.conn.Permitted(ctx, in.build); err != nil {
 		return a, err
 	}
 	if in.web, err = in.newWeb(o); err != nil {
@@ -200,17 +200,19 @@ func (in *instance) connect(ctx context.Context, failed chan<- error) (err error
 				return err
 			}
 		}
-		if err := in.conn.Check(ctx); err != nil {
-			return err
-		}
 		layout, err := in.cfg.layout()
 		if err != nil {
 			return permanent{err}
 		}
-		if in.cfg.NATS.Provision {
-			return broker.Provision(ctx, in.conn, layout)
-		}
-		return broker.Verify(ctx, in.conn, layout)
+		return in.conn.Permitted(ctx, func(ctx context.Context) error {
+			if err := in.conn.Check(ctx); err != nil {
+				return err
+			}
+			if in.cfg.NATS.Provision {
+				return broker.Provision(ctx, in.conn, layout)
+			}
+			return broker.Verify(ctx, in.conn, layout)
+		})
 	})
 }
 
@@ -219,7 +221,7 @@ type permanent struct{ error }
 
 // untilThere repeats step while the cluster is merely not there yet.
 func (in *instance) untilThere(ctx context.Context, what string, step func(context.Context) error) error {
-	for said := false; ; {
+	for said := ""; ; {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := step(attempt)
 		cancel()
@@ -228,12 +230,12 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 		case err == nil:
 			return nil
 		case errors.As(err, &final), errors.Is(err, broker.ErrDrift), errors.Is(err, broker.ErrTooOld),
-			errors.Is(err, broker.ErrNoProduct), ctx.Err() != nil:
+			errors.Is(err, broker.ErrRefused), errors.Is(err, broker.ErrNoProduct), ctx.Err() != nil:
 			return err
 		}
-		if !said {
+		if err.Error() != said {
 			in.log.Warn("waiting for "+what, "err", err)
-			said = true
+			said = err.Error()
 		}
 		select {
 		case <-ctx.Done():

@@ -31,37 +31,41 @@ func stockCommand() *cobra.Command {
 
 // withStocks runs a step on the bucket.
 func (n *natsFlags) withStocks(c *cobra.Command, step func(context.Context, *broker.Stocks) error) error {
-	conn, err := n.connect(c.Context(), broker.Options{})
+	conn, err := n.open(c)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
 	defer cancel()
-	stocks, err := broker.OpenStocks(ctx, conn)
-	if err != nil {
-		return err
-	}
-	return step(ctx, stocks)
+	return conn.Permitted(ctx, func(ctx context.Context) error {
+		stocks, err := broker.OpenStocks(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return step(ctx, stocks)
+	})
 }
 
 func stockList(flags *natsFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Short: "List all products", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conn, err := flags.connect(c.Context(), broker.Options{})
+			conn, err := flags.open(c)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
 			ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
 			defer cancel()
-			shop, err := broker.OpenShop(ctx, conn)
-			if err != nil {
-				return err
-			}
-			defer shop.Close()
-			return printStocks(c.OutOrStdout(), shop.Products(), true)
+			return conn.Permitted(ctx, func(ctx context.Context) error {
+				shop, err := broker.OpenShop(ctx, conn)
+				if err != nil {
+					return err
+				}
+				defer shop.Close()
+				return printStocks(c.OutOrStdout(), shop.Products(), true)
+			})
 		},
 	}
 }
@@ -210,7 +214,7 @@ func stockWatch(flags *natsFlags) *cobra.Command {
 		Use: "watch [PRODUCT]", Short: "Print the stock at every change, until interrupted",
 		Args: func(c *cobra.Command, args []string) error { return usage(cobra.MaximumNArgs(1)(c, args)) },
 		RunE: func(c *cobra.Command, args []string) error {
-			conn, err := flags.connect(c.Context(), broker.Options{})
+			conn, err := flags.open(c)
 			if err != nil {
 				return err
 			}

@@ -15,8 +15,8 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 )
 
-// InboxPrefix is where answers to firstcome's requests arrive. Permissions of the
-// application's user name it.
+// InboxPrefix is where answers to firstcome's requests arrive, so that the
+// permissions of the application's user can name it.
 const InboxPrefix = "_INBOX_firstcome"
 
 // Options say how to reach NATS. The zero value of a field leaves it out.
@@ -29,7 +29,7 @@ type Options struct {
 	Token         string
 	CA, Cert, Key string                     // PEM files for TLS
 	InProcess     nats.InProcessConnProvider // the embedded server; URLs is ignored
-	Context       string                     // of the nats CLI; everything above is ignored
+	Context       string                     // of the nats CLI: servers, user, TLS and inbox prefix are its own
 	Log           *slog.Logger
 }
 
@@ -42,6 +42,8 @@ type Conn struct {
 	js        jetstream.JetStream // on orders
 	feed      jetstream.JetStream // on broadcast
 	log       *slog.Logger
+	denied    context.Context // ended by the first subject that is denied
+	deny      context.CancelCauseFunc
 
 	mu       sync.Mutex
 	onReturn []func()
@@ -58,6 +60,7 @@ func Connect(o Options) (*Conn, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.denied, c.deny = context.WithCancelCause(context.Background())
 	var err error
 	if c.orders, err = c.dial(o, "orders"); err != nil {
 		return nil, err
@@ -80,9 +83,9 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 	log := c.log.With("connection", role)
 	options := []nats.Option{
 		nats.Name(strings.TrimSpace(o.Name + " " + role)),
-		nats.CustomInboxPrefix(InboxPrefix),
 		nats.Timeout(2 * time.Second),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a password that is being changed must not end an instance
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 250*time.Millisecond),
 		nats.ReconnectBufSize(-1),
@@ -103,6 +106,23 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 		}),
 	}
 	options = append(options, more...)
+	if o.Context != "" {
+		nc, _, err := natscontext.Connect(o.Context, options...)
+		return nc, connectError(err)
+	}
+	options = append(options, o.identity()...)
+	url := o.URLs
+	if o.InProcess != nil {
+		url = ""
+		options = append(options, nats.InProcessServer(o.InProcess))
+	}
+	nc, err := nats.Connect(url, options...)
+	return nc, connectError(err)
+}
+
+// identity is who connects, and whom it trusts.
+func (o *Options) identity() []nats.Option {
+	options := []nats.Option{nats.CustomInboxPrefix(InboxPrefix)}
 	switch {
 	case o.Credentials != "":
 		options = append(options, nats.UserCredentials(o.Credentials))
@@ -120,22 +140,7 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 	if o.CA != "" || o.Cert != "" {
 		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
 	}
-	url := o.URLs
-	if o.InProcess != nil {
-		url = ""
-		options = append(options, nats.InProcessServer(o.InProcess))
-	}
-	var nc *nats.Conn
-	var err error
-	if o.Context != "" {
-		nc, _, err = natscontext.Connect(o.Context, options...)
-	} else {
-		nc, err = nats.Connect(url, options...)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
-	}
-	return nc, nil
+	return options
 }
 
 // asyncError says what the server complains about; without it, a missing
@@ -151,6 +156,9 @@ func (c *Conn) asyncError(log *slog.Logger, sub *nats.Subscription, err error) {
 		return
 	}
 	log.Error("NATS refuses", "subject", subject, "err", err)
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		c.deny(err)
+	}
 }
 
 // OnReturn has f called, on a goroutine of the connection's, whenever broadcasts
@@ -172,9 +180,6 @@ func (c *Conn) returned() {
 // The oldest server with everything that the names and settings here need.
 const wantMajor, wantMinor = 2, 12
 
-// ErrTooOld is wrapped when the server lacks something that waiting will not bring.
-var ErrTooOld = errors.New("the NATS server will not do")
-
 // Check asks whether JetStream answers and the server is new enough.
 func (c *Conn) Check(ctx context.Context) error {
 	version := c.orders.ConnectedServerVersion()
@@ -188,7 +193,11 @@ func (c *Conn) Check(ctx context.Context) error {
 	if max := c.orders.MaxPayload(); max < minPayload {
 		return fmt.Errorf("%w: its max_payload is %d bytes, and at least %d are needed", ErrTooOld, max, minPayload)
 	}
-	if _, err := c.js.AccountInfo(ctx); err != nil {
+	_, err := ask(ctx, c.js.AccountInfo) // nobody answers while a cluster has no leader
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return fmt.Errorf("%w: JetStream is not enabled, on the server or for this account", ErrTooOld)
+	}
+	if err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
 	return nil

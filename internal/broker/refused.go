@@ -1,0 +1,58 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/nats-io/nats.go"
+)
+
+// ErrTooOld is wrapped when the server lacks something that waiting will not bring.
+var ErrTooOld = errors.New("the NATS server will not do")
+
+// ErrRefused is wrapped when the server does not take this client, or does not
+// allow it what it needs. Waiting does not help.
+var ErrRefused = errors.New("NATS refuses this client")
+
+// connectError tells a client that is not wanted, or that lacks its own files,
+// from a cluster that is not there yet.
+func connectError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, final := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+		nats.ErrSecureConnWanted, nats.ErrSecureConnRequired, fs.ErrNotExist, fs.ErrPermission} {
+		if errors.Is(err, final) {
+			return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
+		}
+	}
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		host        x509.HostnameError
+		alert       tls.AlertError
+	)
+	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &alert) {
+		return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
+	}
+	return fmt.Errorf("connect to NATS: %w", err)
+}
+
+// Permitted runs f with a context that ends as soon as the server denies this
+// client a subject. The error then wraps ErrRefused and names the subject: a
+// request that is not allowed gets no answer, and would look like a timeout. It is
+// meant for the beginning: a denial stays with the connection.
+func (c *Conn) Permitted(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.denied, cancel)()
+	err := f(ctx)
+	if err != nil && c.denied.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, context.Cause(c.denied))
+	}
+	return err
+}
