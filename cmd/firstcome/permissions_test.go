@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// refused are subjects that a user may not publish to, and may not listen to.
+var refused = map[string]struct{ publish, subscribe []string }{
+	"app": {
+		publish: append([]string{
+			"line.tshirt", "ledger.tshirt", "$KV.other.tshirt", "$KV.stock.a.b", "status.a", "_INBOX_firstcome.x.y", "$JS.ACK.LEDGER.a.1.1.1.1.0",
+			"$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.OTHER", "$JS.API.DIRECT.GET.KV_stock",
+			"$JS.API.CONSUMER.MSG.NEXT.DEAD.x", "$JS.API.CONSUMER.CREATE.DEAD.x",
+		}, changes...),
+		subscribe: []string{">", "orders.*", "ledger.>", "$KV.stock.>", "dead.*", "_INBOX.>", "$JS.>"},
+	},
+	"inspector": {
+		publish: append([]string{
+			"orders.tshirt", "$KV.stock.tshirt", "ledger.tshirt.1", "dead.tshirt", "status.a.b", "line.tshirt", "_INBOX_firstcome.x.y",
+			"$JS.API.CONSUMER.MSG.NEXT.ORDERS.tshirt", "$JS.ACK.ORDERS.tshirt.1.1.1.1.0", "$JS.API.CONSUMER.UNPIN.ORDERS.tshirt",
+		}, changes...),
+		subscribe: []string{">", "_INBOX_firstcome.>", "$JS.>"},
+	},
+}
+
+// changes are what only an admin may do.
+var changes = func() (all []string) {
+	for _, stream := range []string{"ORDERS", "LEDGER", "DEAD", "KV_stock"} {
+		for _, call := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "LEADER.STEPDOWN", "PEER.REMOVE", "SNAPSHOT", "RESTORE"} {
+			all = append(all, "$JS.API.STREAM."+call+"."+stream)
+		}
+	}
+	for _, call := range []string{
+		"CREATE.ORDERS", "CREATE.ORDERS.x", "CREATE.ORDERS.x.orders.tshirt", "DURABLE.CREATE.ORDERS.x", "DELETE.ORDERS.tshirt",
+		"PAUSE.ORDERS.tshirt", "RESET.ORDERS.tshirt", "LEADER.STEPDOWN.ORDERS.tshirt",
+	} {
+		all = append(all, "$JS.API.CONSUMER."+call)
+	}
+	return all
+}()
+
+// permissions tries what each user must not do.
+func (s *site) permissions(t *testing.T) {
+	if nc, err := nats.Connect(s.urls); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("without a user: %v, want %v", err, nats.ErrAuthorization)
+		nc.Close()
+	}
+	for user, denied := range refused {
+		complaints := make(chan error, 1024)
+		nc := s.connect(user, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { complaints <- err }))
+		// The server complains before it answers the ping, and the complaint names
+		// the subject.
+		try := func(how, subject string, act func() error) {
+			t.Helper()
+			if err := errors.Join(act(), nc.FlushTimeout(patience)); err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.LastError(); !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+subject+`"`) {
+				t.Errorf("%s may %s %s: %v", user, how, subject, err)
+			}
+		}
+		for _, subject := range denied.publish {
+			try("publish to", subject, func() error { return nc.Publish(subject, nil) })
+		}
+		for _, subject := range denied.subscribe {
+			try("subscribe to", subject, func() error {
+				_, err := nc.SubscribeSync(subject)
+				return err
+			})
+		}
+	}
+}
+
+// inspector looks at everything, with nats.go and, where it was built, the nats
+// CLI: task nats builds it, and so does the gate.
+func (s *site) inspector(t *testing.T, sale *shop) {
+	nc := s.connect("inspector")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := bounded(t)
+	heard := listen(t, nc)
+	sale.buy("seen@example.com", 1).order(t)
+	heard.outcome("seen=40example=2Ecom")
+	kv, value := stockValue(t, js)
+	history, err := kv.History(ctx, "tshirt")
+	if err != nil || len(history) < 2 || history[len(history)-1].Revision() < value.Revision() {
+		t.Errorf("history: %d values: %v", len(history), err)
+	}
+	watcher, err := kv.WatchAll(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entry := <-watcher.Updates(); entry == nil || entry.Key() != "tshirt" {
+		t.Errorf("the watch shows %v", entry)
+	}
+	if err := watcher.Stop(); err != nil {
+		t.Error(err)
+	}
+	if len(ledger(t, js)) == 0 || len(stored(t, js, "DEAD")) != 1 {
+		t.Error("the history cannot be read")
+	}
+	ordered, err := js.OrderedConsumer(ctx, "LEDGER", jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := ordered.Next(jetstream.FetchMaxWait(patience)); err != nil || msg.Subject() != "ledger.tshirt.1" {
+		t.Errorf("the first entry: %v, %v", msg, err)
+	}
+	queue, err := js.Consumer(ctx, "ORDERS", "tshirt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := queue.Next(jetstream.FetchMaxWait(time.Second)); err == nil {
+		t.Errorf("the inspector took %s off the queue", msg.Data())
+	}
+	environ := s.context(t, "inspector")
+	finish(t, with(command(t, "audit", "--context", "inspector"), environ,
+		"FIRSTCOME_NATS_TOKEN=of-somebody-else")).want(t, 0, "ok: ") // a context stands for itself alone
+	finish(t, with(command(t, "stock", "ls", "--context", "nobody"), environ)).want(t, 1, "nobody")
+	t.Run("nats CLI", func(t *testing.T) { s.natsCLI(t, environ) })
+}
+
+// natsCLI runs the commands that the README shows an inspector.
+func (s *site) natsCLI(t *testing.T, environ string) {
+	path, err := filepath.Abs(filepath.Join("..", "..", "bin", "nats"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		if path, err = exec.LookPath("nats"); err != nil {
+			t.Skip("there is no nats CLI; task nats builds it")
+		}
+	}
+	run := func(limit time.Duration, args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, path, append([]string{"--context", "inspector", "--timeout", "2s"}, args...)...)
+		cmd.Env = append(os.Environ(), environ)
+		out, err := cmd.CombinedOutput()
+		if ctx.Err() != nil {
+			err = nil // it would have gone on
+		}
+		return string(out), err
+	}
+	for _, look := range []struct{ args, want string }{
+		{"stream ls", "ORDERS"},
+		{"stream info ORDERS", "orders.tshirt"},
+		{"consumer info ORDERS tshirt", "tshirt"},
+		{"kv get stock tshirt --raw", `"supplied":10`},
+		{"kv history stock tshirt", "PUT"},
+		{"stream get LEDGER --last-for ledger.tshirt.1", `"n":1`},
+		{"sub dead.> --all --raw --terminate-at-end", "garbage"},
+		{"sub ledger.tshirt.* --all --raw --terminate-at-end", `"n":2`},
+	} {
+		if out, err := run(patience, strings.Fields(look.args)...); err != nil || !strings.Contains(out, look.want) {
+			t.Errorf("nats %s: %v, want %q\n%s", look.args, err, look.want, out)
+		}
+	}
+	if out, err := run(2*time.Second, "kv", "watch", "stock"); err != nil || !strings.Contains(out, `"supplied":10`) {
+		t.Errorf("nats kv watch: %v\n%s", err, out)
+	}
+	for _, touch := range []string{
+		"consumer next ORDERS tshirt", "stream purge ORDERS -f", "stream purge LEDGER -f", "stream rm DEAD -f",
+		"consumer rm ORDERS tshirt -f", "kv del stock tshirt -f",
+	} {
+		if out, err := run(patience, strings.Fields(touch)...); err == nil {
+			t.Errorf("nats %s was allowed\n%s", touch, out)
+		}
+	}
+}
