@@ -136,6 +136,7 @@ func (w *world) replaceLedger(t *testing.T, change func(m *stored) (keep bool)) 
 }
 
 func TestAuditNamesWhatIsBroken(t *testing.T) {
+	t.Parallel()
 	swap := func(subject, old, new string) func(*testing.T, *world) {
 		return func(t *testing.T, w *world) {
 			done := false

@@ -80,7 +80,7 @@ func TestNoAnswerAtAll(t *testing.T) {
 	g.losing(nil)
 	d.place(t, "b@x.com")
 	d.wantGroups(t, "a", "b")
-	if token := <-heard; token != "b=40x=2Ecom" {
+	if token := receive(t, heard); token != "b=40x=2Ecom" {
 		t.Errorf("%s was told that it is in the queue", token)
 	}
 }

@@ -52,7 +52,7 @@ type site struct {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// These tests wait for redeliveries far more than they compute.
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "20"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(sites{m})
@@ -201,6 +201,7 @@ func on(t *testing.T, s *site) *world {
 
 // onBoth runs the test on one server and on the cluster.
 func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Parallel()
 	for _, s := range []*site{one, three} {
 		t.Run(s.name, func(t *testing.T) { test(t, on(t, s)) })
 	}
@@ -278,6 +279,17 @@ func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// receive waits for what another goroutine must send.
+func receive[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-within(t).Done():
+		t.Fatalf("nothing came in %v", patience)
+	}
+	return v
 }
 
 // eventually asks again and again, for what no event tells of.

@@ -58,7 +58,7 @@ func wantConsumer(product string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Name: product, Durable: product, FilterSubject: "orders." + product,
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second, MaxAckPending: 1, MaxDeliver: -1,
-		MaxWaiting: 512, PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{"deciders"}, PinnedTTL: 8 * time.Second,
+		MaxWaiting: 512, PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{"deciders"}, PinnedTTL: 5 * time.Second,
 	}
 }
 
@@ -66,15 +66,26 @@ func (w *world) wantLayout(t *testing.T, products ...string) {
 	t.Helper()
 	js := w.admin(t)
 	for name, want := range wantStreams(w.site.nodes, products...) {
-		if have := streamConfig(t, js, name); !reflect.DeepEqual(have, want) {
-			t.Errorf("stream %s is\n%+v, want\n%+v", name, have, want)
+		for _, difference := range differences(streamConfig(t, js, name), want) {
+			t.Errorf("stream %s: %s", name, difference)
 		}
 	}
 	for _, p := range products {
-		if have, want := consumerConfig(t, js, p), wantConsumer(p); !reflect.DeepEqual(have, want) {
-			t.Errorf("consumer %s is\n%+v, want\n%+v", p, have, want)
+		for _, difference := range differences(consumerConfig(t, js, p), wantConsumer(p)) {
+			t.Errorf("consumer %s: %s", p, difference)
 		}
 	}
+}
+
+// differences compares two values of a struct, field by field.
+func differences[T any](have, want T) (all []string) {
+	h, w := reflect.ValueOf(have), reflect.ValueOf(want)
+	for i := range h.NumField() {
+		if !reflect.DeepEqual(h.Field(i).Interface(), w.Field(i).Interface()) {
+			all = append(all, fmt.Sprintf("%s is %v, want %v", h.Type().Field(i).Name, h.Field(i), w.Field(i)))
+		}
+	}
+	return all
 }
 
 // streamConfig leaves out what is an operator's own.

@@ -12,7 +12,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// soon is well under the time to a redelivery (5 s) and the life of a pin (8 s):
+// soon is well under the time to a redelivery and the life of a pin, 5 s both:
 // what comes within it was handed over, not waited out.
 const soon = 4 * time.Second
 
@@ -84,10 +84,13 @@ func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
 			return false
 		})
 		c := dial(t, w.options(t, g))
+		js := w.admin(t)
 		leaving, next := newQueue(t, c), newQueue(t, w.connect(t))
+		publish(t, js, "shirt", []byte("before"))
+		settle(t, comes(t, leaving, patience)) // its consumer has a leader who serves it
 		idle(t, leaving)
-		seq := publish(t, w.admin(t), "shirt", []byte("first"))
-		<-arrived
+		seq := publish(t, js, "shirt", []byte("first"))
+		receive(t, arrived)
 		if err := c.Flush(within(t)); err != nil { // and the client has read it
 			t.Fatal(err)
 		}
@@ -150,6 +153,7 @@ func TestEpochIsTheStreamsCreation(t *testing.T) {
 // TestQueueIsMadeAnew: whatever a holder was doing when its consumer or its stream
 // was deleted and made again, it goes on with the new one, and knows its epoch.
 func TestQueueIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"consumer", "stream"} {
 		for _, doing := range []string{"waiting", "handling", "nothing", "cut off"} {
 			t.Run(what+" while "+doing, func(t *testing.T) {
@@ -172,7 +176,15 @@ func TestQueueIsMadeAnew(t *testing.T) {
 				came := make(chan sale.Delivery, 1)
 				if doing == "waiting" {
 					idle(t, q) // its pull is there
-					go func() { came <- comes(t, q, patience) }()
+					ctx := within(t)
+					go func() {
+						for ctx.Err() == nil {
+							if d, err := q.Next(ctx); err == nil {
+								came <- d
+								return
+							}
+						}
+					}()
 				}
 				if doing == "cut off" {
 					if err := c.Flush(within(t)); err != nil {
@@ -205,7 +217,7 @@ func TestQueueIsMadeAnew(t *testing.T) {
 				if doing != "waiting" {
 					came <- comes(t, q, patience)
 				}
-				d := <-came
+				d := receive(t, came)
 				if what == "consumer" && doing == "handling" && d.Message().Seq != seq {
 					settle(t, d)
 					d = comes(t, q, patience)

@@ -184,30 +184,30 @@ func TestWatchStock(t *testing.T) {
 	if err := watch(within(t), 5); !errors.Is(err, enough) {
 		t.Errorf("the value that is there: %v", err)
 	}
-	<-seen
+	receive(t, seen)
 
 	ended := make(chan error)
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()
 	go func() { ended <- watch(ctx, 7) }()
-	<-seen
+	receive(t, seen)
 	stocks := openStocks(t, w.connect(t))
 	for range 2 {
 		if _, err := stocks.Change(within(t), "shirt", func(s sale.Stock) (sale.Stock, error) { return s.Supply(1) }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if six, seven := <-seen, <-seen; six.Available != 6 || seven.Available != 7 {
+	if six, seven := receive(t, seen), receive(t, seen); six.Available != 6 || seven.Available != 7 {
 		t.Errorf("%d and %d were seen", six.Available, seven.Available)
 	}
-	if err := <-ended; !errors.Is(err, enough) {
+	if err := receive(t, ended); !errors.Is(err, enough) {
 		t.Errorf("the change: %v", err)
 	}
 
 	go func() { ended <- watch(ctx, -1) }()
-	<-seen
+	receive(t, seen)
 	cancel()
-	if err := <-ended; err != nil {
+	if err := receive(t, ended); err != nil {
 		t.Errorf("an ended context: %v", err)
 	}
 	put(t, w.bucket(t), "shirt", []byte("garbage"))

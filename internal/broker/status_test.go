@@ -138,7 +138,7 @@ func TestUnsubscribeWaitsForTheLastCall(t *testing.T) {
 	if err := broker.NewAnnouncer(w.connect(t)).Announce([]sale.Status{{Order: newOrder("a@x.com"), Product: "shirt"}}); err != nil {
 		t.Fatal(err)
 	}
-	<-entered
+	receive(t, entered)
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
 	if err := w.admin(t).Conn().FlushWithContext(within(t)); err != nil {
@@ -150,7 +150,7 @@ func TestUnsubscribeWaitsForTheLastCall(t *testing.T) {
 	default:
 	}
 	close(leave)
-	if err := <-stopped; err != nil {
+	if err := receive(t, stopped); err != nil {
 		t.Error(err)
 	}
 	again, err := c.Subscribe(func(string, []byte) {})

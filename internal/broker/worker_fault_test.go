@@ -80,14 +80,21 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 	js := w.admin(t)
 	for _, trial := range trials {
 		for _, data := range playMessages(trial.product) {
-			publish(t, js, trial.product, data)
+			if _, err := js.PublishAsync("orders."+string(trial.product), data); err != nil {
+				t.Fatal(err)
+			}
 		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-within(t).Done():
+		t.Fatal("not everything was published")
 	}
 	// One instance stays and takes over whatever another one leaves.
 	stays := follow(t, w.connect(t))
 	stays.caughtUp(t)
-	survivor := &crew{w.connect(t), stays.book, stays.shop.Entries}
-	dying := w.connect(t)
+	survivor := newCrew(t, w.connect(t))
+	dying := newCrew(t, w.connect(t))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
@@ -112,11 +119,11 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 		f.OnCrash = die
 		faults = append(faults, f)
 		book := sale.NewBook(100) // of its own, with its own decisions only
-		first := (&crew{dying, book, func(sale.ProductID) uint64 { return book.Entries(trial.product) }}).worker(t, trial.product)
+		first := dying.worker(trial.product, book, book.Entries)
 		q := first.Queue.(*broker.Queue)
 		first.Queue, first.Stocks, first.Ledger = f.Queue(q), f.Stocks(first.Stocks), f.Ledger(first.Ledger)
 		first.DeadLetters, first.Announcer = f.DeadLetters(first.DeadLetters), f.Announcer(first.Announcer)
-		second := survivor.worker(t, trial.product)
+		second := survivor.worker(trial.product, stays.book, stays.shop.Entries)
 		workers.Go(func() {
 			defer die()
 			run(life, first, q)

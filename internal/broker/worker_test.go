@@ -21,17 +21,21 @@ func (unwatched) Conflict(sale.ProductID)                               {}
 // crew is what an instance's workers share.
 type crew struct {
 	conn   *broker.Conn
-	book   *sale.Book
-	newest func(sale.ProductID) uint64
+	stocks *broker.Stocks
+	ledger *broker.Ledger
 }
 
-func (c *crew) worker(t testing.TB, p sale.ProductID) *sale.Worker {
+func newCrew(t testing.TB, c *broker.Conn) *crew {
 	t.Helper()
+	return &crew{c, openStocks(t, c), openLedger(t, c)}
+}
+
+func (c *crew) worker(p sale.ProductID, book *sale.Book, newest func(sale.ProductID) uint64) *sale.Worker {
 	return &sale.Worker{
-		Product: p, Queue: broker.NewQueue(c.conn, p), Stocks: openStocks(t, c.conn), Ledger: openLedger(t, c.conn), Book: c.book,
+		Product: p, Queue: broker.NewQueue(c.conn, p), Stocks: c.stocks, Ledger: c.ledger, Book: book,
 		Announcer: broker.NewAnnouncer(c.conn), DeadLetters: broker.NewDeadLetters(c.conn),
 		Beat: broker.Beat, StepTimeout: 2 * time.Second, Now: time.Now, Observer: unwatched{},
-		Newest: func() uint64 { return c.newest(p) }, Log: slog.New(slog.DiscardHandler),
+		Newest: func() uint64 { return newest(p) }, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -41,7 +45,7 @@ func (w *world) work(t testing.TB, p sale.ProductID) (stop func()) {
 	c := w.connect(t)
 	r := follow(t, c)
 	r.caughtUp(t)
-	worker := (&crew{c, r.book, r.shop.Entries}).worker(t, p)
+	worker := newCrew(t, c).worker(p, r.book, r.shop.Entries)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { worker.Run(ctx) })
