@@ -143,10 +143,10 @@ func (s *site) natsCLI(t *testing.T, environ string) {
 			t.Skip("there is no nats CLI; task nats builds it")
 		}
 	}
-	run := func(limit time.Duration, args ...string) (string, error) {
+	run := func(limit, timeout time.Duration, args ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, path, append([]string{"--context", "inspector", "--timeout", "2s"}, args...)...)
+		cmd := exec.CommandContext(ctx, path, append([]string{"--context", "inspector", "--timeout", timeout.String()}, args...)...)
 		cmd.Env = append(os.Environ(), environ)
 		out, err := cmd.CombinedOutput()
 		if ctx.Err() != nil {
@@ -164,18 +164,18 @@ func (s *site) natsCLI(t *testing.T, environ string) {
 		{"sub dead.> --all --raw --terminate-at-end", "garbage"},
 		{"sub ledger.tshirt.* --all --raw --terminate-at-end", `"n":2`},
 	} {
-		if out, err := run(patience, strings.Fields(look.args)...); err != nil || !strings.Contains(out, look.want) {
+		if out, err := run(patience, 5*time.Second, strings.Fields(look.args)...); err != nil || !strings.Contains(out, look.want) {
 			t.Errorf("nats %s: %v, want %q\n%s", look.args, err, look.want, out)
 		}
 	}
-	if out, err := run(2*time.Second, "kv", "watch", "stock"); err != nil || !strings.Contains(out, `"supplied":10`) {
+	if out, err := run(2*time.Second, time.Second, "kv", "watch", "stock"); err != nil || !strings.Contains(out, `"supplied":10`) {
 		t.Errorf("nats kv watch: %v\n%s", err, out)
 	}
 	for _, touch := range []string{
 		"consumer next ORDERS tshirt", "stream purge ORDERS -f", "stream purge LEDGER -f", "stream rm DEAD -f",
 		"consumer rm ORDERS tshirt -f", "kv del stock tshirt -f",
 	} {
-		if out, err := run(patience, strings.Fields(touch)...); err == nil {
+		if out, err := run(patience, 500*time.Millisecond, strings.Fields(touch)...); err == nil {
 			t.Errorf("nats %s was allowed\n%s", touch, out)
 		}
 	}

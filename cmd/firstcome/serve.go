@@ -219,9 +219,12 @@ func (in *instance) connect(ctx context.Context, failed chan<- error) (err error
 // permanent is an error that waiting does not mend.
 type permanent struct{ error }
 
+// sayAgain is how often a log that waits says what for.
+const sayAgain = 10 * time.Second
+
 // untilThere repeats step while the cluster is merely not there yet.
 func (in *instance) untilThere(ctx context.Context, what string, step func(context.Context) error) error {
-	for said := ""; ; {
+	for said := (time.Time{}); ; {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := step(attempt)
 		cancel()
@@ -229,13 +232,12 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &final), errors.Is(err, broker.ErrDrift), errors.Is(err, broker.ErrTooOld),
-			errors.Is(err, broker.ErrRefused), errors.Is(err, broker.ErrNoProduct), ctx.Err() != nil:
+		case errors.As(err, &final), broker.Final(err), ctx.Err() != nil:
 			return err
 		}
-		if err.Error() != said {
+		if time.Since(said) > sayAgain {
 			in.log.Warn("waiting for "+what, "err", err)
-			said = err.Error()
+			said = time.Now()
 		}
 		select {
 		case <-ctx.Done():

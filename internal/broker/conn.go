@@ -110,6 +110,9 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 		nc, _, err := natscontext.Connect(o.Context, options...)
 		return nc, connectError(err)
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	options = append(options, o.identity()...)
 	url := o.URLs
 	if o.InProcess != nil {

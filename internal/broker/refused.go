@@ -18,6 +18,31 @@ var ErrTooOld = errors.New("the NATS server will not do")
 // allow it what it needs. Waiting does not help.
 var ErrRefused = errors.New("NATS refuses this client")
 
+// ErrSettings is wrapped when the connection cannot be made as it is set up: a file
+// is missing or is not what it should be.
+var ErrSettings = errors.New("the settings of the connection are wrong")
+
+// Final tells whether err is one that waiting does not mend, as it does for a
+// cluster that is merely not there yet.
+func Final(err error) bool {
+	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
+// check tries the options that read files, before anybody is asked.
+func (o *Options) check() error {
+	for _, option := range o.identity() {
+		if err := option(&nats.Options{}); err != nil {
+			return fmt.Errorf("%w: %w", ErrSettings, err)
+		}
+	}
+	return nil
+}
+
 // connectError tells a client that is not wanted, or that lacks its own files,
 // from a cluster that is not there yet.
 func connectError(err error) error {
@@ -25,7 +50,7 @@ func connectError(err error) error {
 		return nil
 	}
 	for _, final := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
-		nats.ErrSecureConnWanted, nats.ErrSecureConnRequired, fs.ErrNotExist, fs.ErrPermission} {
+		nats.ErrSecureConnWanted, nats.ErrSecureConnRequired} {
 		if errors.Is(err, final) {
 			return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
 		}
@@ -38,6 +63,9 @@ func connectError(err error) error {
 	)
 	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &alert) {
 		return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the .creds file is read when it is needed
+		return fmt.Errorf("connect to NATS: %w: %w", ErrSettings, err)
 	}
 	return fmt.Errorf("connect to NATS: %w", err)
 }
