@@ -102,13 +102,18 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 			return err
 		}
 	}
-	stocks, err := OpenStocks(ctx, c)
+	var stocks *Stocks
+	err := afterCreation(ctx, func() (err error) {
+		stocks, err = OpenStocks(ctx, c)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	var drift []error
 	for _, p := range layout.Products {
-		if err := provisionConsumer(ctx, c, p.Product); err != nil {
+		err := afterCreation(ctx, func() error { return provisionConsumer(ctx, c, p.Product) })
+		if err != nil {
 			drift = append(drift, err)
 			continue
 		}
@@ -117,6 +122,21 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 		}
 	}
 	return errors.Join(drift...)
+}
+
+// afterCreation repeats a step that does not find its stream yet: in a cluster, the
+// one who is asked may hear of a creation after the one who did it.
+func afterCreation(ctx context.Context, step func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	var err error
+	_ = retry(ctx, func() error { // err is what the last attempt said
+		if err = step(); errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+			return err
+		}
+		return nil
+	})
+	return err
 }
 
 // inspect looks for drift in the streams that exist.
