@@ -114,9 +114,11 @@ func (f *Follower) followLedger(ctx context.Context) (jetstream.ConsumeContext, 
 	if consumer.CachedInfo().NumPending == 0 {
 		f.reach.Do(func() { close(f.reached) })
 	}
-	entries, err := consumer.Consume(f.entry, jetstream.PullMaxBytes(8<<20), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		f.conn.log.Debug("the ledger's feed was interrupted and goes on", "err", err)
-	}))
+	entries, err := consumer.Consume(f.entry, jetstream.PullMaxBytes(8<<20),
+		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullExpiry/3), // how soon a lost broker is noticed
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			f.conn.log.Debug("the ledger's feed was interrupted and goes on", "err", err)
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("follow the ledger: %w", err)
 	}

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/sale"
@@ -22,6 +24,7 @@ type Shop struct {
 	watcher jetstream.KeyWatcher
 	unwatch context.CancelFunc // ends what the watcher leaves behind
 	stream  jetstream.Stream
+	nc      *nats.Conn // of the stream
 	log     *slog.Logger
 	done    chan struct{}
 
@@ -35,6 +38,7 @@ type Shop struct {
 type item struct {
 	stock sale.Stock // without its last entry
 	value []byte     // whole, as stored
+	at    uint64     // its revision
 }
 
 // OpenShop watches the bucket, and returns when it has seen every value that was
@@ -55,7 +59,7 @@ func OpenShop(ctx context.Context, c *Conn) (*Shop, error) {
 		unwatch()
 		return nil, fmt.Errorf("watch bucket %s: %w", stockBucket, err)
 	}
-	s := &Shop{watcher: watcher, unwatch: unwatch, stream: stream, log: c.log, done: make(chan struct{}),
+	s := &Shop{watcher: watcher, unwatch: unwatch, stream: stream, nc: c.broadcast, log: c.log, done: make(chan struct{}),
 		items: map[sale.ProductID]item{}}
 	seen := make(chan struct{})
 	go s.follow(seen)
@@ -75,28 +79,29 @@ func (s *Shop) follow(seen chan struct{}) {
 			close(seen)
 			continue
 		}
-		s.take(entry)
+		s.take(entry.Key(), entry.Operation() == jetstream.KeyValuePut, entry.Value(), entry.Revision())
 	}
 }
 
-func (s *Shop) take(entry jetstream.KeyValueEntry) {
+// take notes a value, unless a newer one of the product was read already.
+func (s *Shop) take(key string, put bool, value []byte, revision uint64) {
 	var stock sale.Stock
 	err := errDeleted
-	if entry.Operation() == jetstream.KeyValuePut {
-		stock, err = sale.PeekStock(entry.Value())
+	if put {
+		stock, err = sale.PeekStock(value)
 	}
 	if err != nil {
-		s.log.Error("a stock value is broken; run firstcome audit", "product", entry.Key(), "err", err)
+		s.log.Error("a stock value is broken; run firstcome audit", "product", key, "err", err)
 	}
 	s.mu.Lock()
 	var onNew func(sale.ProductID)
-	if err == nil {
-		if _, known := s.items[stock.Product]; !known {
+	if have, known := s.items[stock.Product]; err == nil && revision > have.at {
+		if !known {
 			onNew = s.onNew
 		}
-		s.items[stock.Product] = item{stock, entry.Value()}
+		s.items[stock.Product] = item{stock, value, revision}
 	}
-	s.at = max(s.at, entry.Revision())
+	s.at = max(s.at, revision)
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
@@ -128,6 +133,10 @@ func (s *Shop) Entries(product sale.ProductID) uint64 {
 	return s.items[product].stock.Entries
 }
 
+// watchLag is how long the watch may be behind before the bucket is read instead.
+// A watch whose broker was lost comes back after 10 to 20 s only.
+const watchLag = 250 * time.Millisecond
+
 // catchUp returns when the shop has heard all that the bucket held at the time of
 // the call, by the word of its leader.
 func (s *Shop) catchUp(ctx context.Context) error {
@@ -135,6 +144,8 @@ func (s *Shop) catchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("head of %s: %w", stockStream, err)
 	}
+	late := time.NewTimer(watchLag)
+	defer late.Stop()
 	for {
 		s.mu.Lock()
 		if s.at >= info.State.LastSeq {
@@ -148,9 +159,31 @@ func (s *Shop) catchUp(ctx context.Context) error {
 		s.mu.Unlock()
 		select {
 		case <-changed:
+		case <-late.C:
+			if err := s.read(ctx, info.State.LastSeq); err != nil {
+				return fmt.Errorf("the stock is not up to date: %w", err)
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("the stock is not up to date: %w", context.Cause(ctx))
 		}
+	}
+}
+
+// read takes from the bucket's leader what the watch has not brought up to a
+// revision: 64 values of a product at most.
+func (s *Shop) read(ctx context.Context, to uint64) error {
+	for {
+		s.mu.RLock()
+		next := s.at + 1
+		s.mu.RUnlock()
+		if next > to {
+			return nil
+		}
+		msg, err := nextFromLeader(ctx, s.nc, stockStream, next)
+		if err != nil {
+			return err
+		}
+		s.take(strings.TrimPrefix(msg.Subject, stockPrefix), msg.header.Get("KV-Operation") == "", msg.Data, msg.Seq)
 	}
 }
 
