@@ -268,6 +268,7 @@ func (in *instance) build(ctx context.Context) (err error) {
 			in.log.Error("the book is not followed any more", "err", err)
 		}
 	})
+	in.running.Go(func() { in.conn.LeaveIsolated(following) })
 	if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type Conn struct {
 	broadcast *nats.Conn
 	js        jetstream.JetStream // on orders
 	feed      jetstream.JetStream // on broadcast
+	embedded  bool                // in this process: there is no other server
 	log       *slog.Logger
 	denied    context.Context // ended by the first subject that is denied
 	deny      context.CancelCauseFunc
@@ -56,7 +57,7 @@ const apiTimeout = 5 * time.Second
 // ever, and nothing that is published while disconnected is sent later: the
 // caller is told at once, and decides (P3).
 func Connect(o Options) (*Conn, error) {
-	c := &Conn{log: o.Log}
+	c := &Conn{log: o.Log, embedded: o.InProcess != nil}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}

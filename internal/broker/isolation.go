@@ -1,0 +1,102 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A broker that is cut off from the others keeps its clients, who then talk to
+// nobody: it is for them to leave.
+const (
+	// isolationProbe is how often each connection asks for the queue's leader.
+	isolationProbe = 2 * time.Second
+	// isolationPatience is how long it may get no good answer. Most elections of a
+	// leader are over by then (they take 4 to 9 s), and who leaves during one has
+	// lost nothing but a moment.
+	isolationPatience = 8 * time.Second
+	// unheard is after how long a leader has lost a replica, which answers it every
+	// second; the leader itself steps down much later, after 10 to 20 s.
+	unheard = 4 * time.Second
+)
+
+// LeaveIsolated moves a connection to another broker whenever its own has not
+// reached a queue with a quorum for 8 s, until ctx ends. With an embedded server
+// there is nowhere to go, and it returns at once.
+func (c *Conn) LeaveIsolated(ctx context.Context) {
+	if c.embedded {
+		return
+	}
+	var both sync.WaitGroup
+	defer both.Wait()
+	for nc, js := range map[*nats.Conn]jetstream.JetStream{c.orders: c.js, c.broadcast: c.feed} {
+		w := isolationWatch{nc: nc, reaches: func(ctx context.Context) bool { return reaches(ctx, js) },
+			leave: func() {
+				c.log.Warn("leaving a NATS server that has no quorum", "server", nc.ConnectedServerName())
+				if err := nc.ForceReconnect(); err != nil {
+					c.log.Debug("the connection was closed meanwhile", "err", err)
+				}
+			}}
+		both.Go(func() { w.run(ctx, isolationProbe, isolationPatience) })
+	}
+}
+
+// isolationWatch looks after one connection.
+type isolationWatch struct {
+	nc      *nats.Conn
+	reaches func(context.Context) bool
+	leave   func()
+}
+
+// run asks every so often, and leaves after so long without a good answer.
+func (w *isolationWatch) run(ctx context.Context, every, patience time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for good := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, every)
+		// While disconnected, the connection looks for another broker by itself.
+		fine := !w.nc.IsConnected() || w.reaches(asking)
+		cancel()
+		switch {
+		case fine, len(w.nc.Servers()) < 2:
+			good = time.Now()
+		case ctx.Err() == nil && time.Since(good) >= patience:
+			w.leave()
+			good = time.Now()
+		}
+	}
+}
+
+// reaches asks for the queue's leader. A refusal is a good answer, too: somebody
+// with a quorum gave it.
+func reaches(ctx context.Context, js jetstream.JetStream) bool {
+	stream, err := js.Stream(ctx, ordersStream)
+	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
+		return api.Code < 500
+	}
+	return err == nil && quorate(stream.CachedInfo().Cluster)
+}
+
+// quorate tells whether a leader hears a majority: one that was cut off goes on
+// answering for a while.
+func quorate(info *jetstream.ClusterInfo) bool {
+	if info == nil {
+		return true // a single server
+	}
+	heard := 1
+	for _, r := range info.Replicas {
+		if !r.Offline && r.Active < unheard {
+			heard++
+		}
+	}
+	return 2*heard > len(info.Replicas)+1
+}
