@@ -76,14 +76,20 @@ func (w *isolationWatch) run(ctx context.Context, every, patience time.Duration)
 	}
 }
 
-// reaches asks for the queue's leader. A refusal is a good answer, too: somebody
-// with a quorum gave it.
+// reaches asks for the queue's leader.
 func reaches(ctx context.Context, js jetstream.JetStream) bool {
 	stream, err := js.Stream(ctx, ordersStream)
-	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
-		return api.Code < 500
+	if err != nil {
+		return refusal(err)
 	}
-	return err == nil && quorate(stream.CachedInfo().Cluster)
+	return quorate(stream.CachedInfo().Cluster)
+}
+
+// refusal tells an answer that says no, which only somebody with a quorum gives,
+// from none, or one that says that nobody leads.
+func refusal(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code < 500
 }
 
 // quorate tells whether a leader hears a majority: one that was cut off goes on

@@ -114,3 +114,18 @@ func TestQuorate(t *testing.T) {
 		}
 	}
 }
+
+func TestRefusal(t *testing.T) {
+	t.Parallel()
+	for want, errs := range map[bool][]error{
+		true: {jetstream.ErrStreamNotFound},
+		false: {context.DeadlineExceeded, nats.ErrNoResponders,
+			&jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "JetStream system temporarily unavailable"}},
+	} {
+		for _, err := range errs {
+			if got := refusal(err); got != want {
+				t.Errorf("%v: %v", err, got)
+			}
+		}
+	}
+}
