@@ -21,12 +21,13 @@ import (
 // of: what the door and the readers go by. It may lag behind the bucket by a
 // moment, which the decision itself does not.
 type Shop struct {
-	watcher jetstream.KeyWatcher
-	unwatch context.CancelFunc // ends what the watcher leaves behind
-	stream  jetstream.Stream
-	nc      *nats.Conn // of the stream
-	log     *slog.Logger
-	done    chan struct{}
+	watch  jetstream.ConsumeContext
+	end    sync.Once // ends it
+	stream jetstream.Stream
+	nc     *nats.Conn // of the stream
+	log    *slog.Logger
+	seen   chan struct{} // closed when all was heard that was there at the beginning
+	see    sync.Once     // closes it
 
 	mu      sync.RWMutex
 	items   map[sale.ProductID]item
@@ -43,28 +44,32 @@ type item struct {
 
 // OpenShop watches the bucket, and returns when it has seen every value that was
 // there. Close ends the watch.
+//
+// It is not the client's own watch on a bucket, which takes 10 to 20 s to notice
+// that its broker was lost.
 func OpenShop(ctx context.Context, c *Conn) (*Shop, error) {
-	kv, err := c.feed.KeyValue(ctx, stockBucket)
+	stream, err := c.feed.Stream(ctx, stockStream)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stockBucket, err)
 	}
-	stream, err := c.feed.Stream(ctx, stockStream)
+	consumer, err := c.feed.OrderedConsumer(ctx, stockStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{stockPrefix + ">"}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", stockStream, err)
-	}
-	// The watch outlives ctx, which bounds the opening only.
-	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
-	watcher, err := kv.WatchAll(watching)
-	if err != nil {
-		unwatch()
 		return nil, fmt.Errorf("watch bucket %s: %w", stockBucket, err)
 	}
-	s := &Shop{watcher: watcher, unwatch: unwatch, stream: stream, nc: c.broadcast, log: c.log, done: make(chan struct{}),
-		items: map[sale.ProductID]item{}}
-	seen := make(chan struct{})
-	go s.follow(seen)
+	s := &Shop{stream: stream, nc: c.broadcast, log: c.log, items: map[sale.ProductID]item{}, seen: make(chan struct{})}
+	if consumer.CachedInfo().NumPending == 0 {
+		s.see.Do(func() { close(s.seen) })
+	}
+	s.watch, err = consumer.Consume(s.heard, jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullExpiry/3),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			s.log.Debug("the watch on the stock was interrupted and goes on", "err", err)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("watch bucket %s: %w", stockBucket, err)
+	}
 	select {
-	case <-seen:
+	case <-s.seen:
 		return s, nil
 	case <-ctx.Done():
 		s.Close()
@@ -72,26 +77,28 @@ func OpenShop(ctx context.Context, c *Conn) (*Shop, error) {
 	}
 }
 
-func (s *Shop) follow(seen chan struct{}) {
-	defer close(s.done)
-	for entry := range s.watcher.Updates() {
-		if entry == nil { // all that was there at the start
-			close(seen)
-			continue
-		}
-		s.take(entry.Key(), entry.Operation() == jetstream.KeyValuePut, entry.Value(), entry.Revision())
+// heard takes what the watch brings.
+func (s *Shop) heard(msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		s.log.Error("a message on the watch of the stock without a sequence", "subject", msg.Subject(), "err", err)
+		return
+	}
+	s.take(msg.Subject(), msg.Headers(), msg.Data(), meta.Sequence.Stream)
+	if meta.NumPending == 0 {
+		s.see.Do(func() { close(s.seen) })
 	}
 }
 
 // take notes a value, unless a newer one of the product was read already.
-func (s *Shop) take(key string, put bool, value []byte, revision uint64) {
+func (s *Shop) take(subject string, header nats.Header, value []byte, revision uint64) {
 	var stock sale.Stock
 	err := errDeleted
-	if put {
+	if header.Get("KV-Operation") == "" { // a marker otherwise
 		stock, err = sale.PeekStock(value)
 	}
 	if err != nil {
-		s.log.Error("a stock value is broken; run firstcome audit", "product", key, "err", err)
+		s.log.Error("a stock value is broken; run firstcome audit", "product", strings.TrimPrefix(subject, stockPrefix), "err", err)
 	}
 	s.mu.Lock()
 	var onNew func(sale.ProductID)
@@ -133,8 +140,8 @@ func (s *Shop) Entries(product sale.ProductID) uint64 {
 	return s.items[product].stock.Entries
 }
 
-// watchLag is how long the watch may be behind before the bucket is read instead.
-// A watch whose broker was lost comes back after 10 to 20 s only.
+// watchLag is how long the watch may be behind before the bucket is read instead:
+// a lost broker is noticed after two heartbeats.
 const watchLag = 250 * time.Millisecond
 
 // catchUp returns when the shop has heard all that the bucket held at the time of
@@ -183,7 +190,7 @@ func (s *Shop) read(ctx context.Context, to uint64) error {
 		if err != nil {
 			return err
 		}
-		s.take(strings.TrimPrefix(msg.Subject, stockPrefix), msg.header.Get("KV-Operation") == "", msg.Data, msg.Seq)
+		s.take(msg.Subject, msg.header, msg.Data, msg.Seq)
 	}
 }
 
@@ -246,13 +253,12 @@ func (s *Shop) Products() []sale.Stock {
 	return stocks
 }
 
-// Close ends the watch. Safe to call twice.
+// Close ends the watch and waits for its end. Safe to call twice.
 func (s *Shop) Close() {
-	if err := s.watcher.Stop(); err != nil {
-		s.log.Debug("the watch on the stock ended", "err", err)
-	}
-	s.unwatch()
-	<-s.done
+	s.end.Do(func() {
+		s.watch.Stop()
+		<-s.watch.Closed()
+	})
 }
 
 // WatchStock calls f with every stock value that is there, and with every later
