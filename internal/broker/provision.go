@@ -103,8 +103,8 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 		}
 	}
 	var stocks *Stocks
-	err := afterCreation(ctx, func() (err error) {
-		stocks, err = OpenStocks(ctx, c)
+	err := afterCreation(ctx, func(ctx context.Context) (err error) {
+		stocks, err = ask(ctx, func(ctx context.Context) (*Stocks, error) { return OpenStocks(ctx, c) })
 		return err
 	})
 	if err != nil {
@@ -112,7 +112,7 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 	}
 	var drift []error
 	for _, p := range layout.Products {
-		err := afterCreation(ctx, func() error { return provisionConsumer(ctx, c, p.Product) })
+		err := afterCreation(ctx, func(ctx context.Context) error { return provisionConsumer(ctx, c, p.Product) })
 		if err != nil {
 			drift = append(drift, err)
 			continue
@@ -126,12 +126,10 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 
 // afterCreation repeats a step that does not find its stream yet: in a cluster, the
 // one who is asked may hear of a creation after the one who did it.
-func afterCreation(ctx context.Context, step func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
+func afterCreation(ctx context.Context, step func(context.Context) error) error {
 	var err error
 	_ = retry(ctx, func() error { // err is what the last attempt said
-		if err = step(); errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		if err = step(ctx); errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 			return err
 		}
 		return nil

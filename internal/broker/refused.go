@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/nats-io/nats.go"
 )
@@ -59,9 +60,10 @@ func connectError(err error) error {
 		certificate *tls.CertificateVerificationError
 		authority   x509.UnknownAuthorityError
 		host        x509.HostnameError
-		alert       tls.AlertError
+		alert       *net.OpError // "remote error" is the server's word on our certificate
 	)
-	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &alert) {
+	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host) ||
+		errors.As(err, &alert) && alert.Op == "remote error" {
 		return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the .creds file is read when it is needed
