@@ -34,7 +34,8 @@ type Worker struct {
 	Log         *slog.Logger
 
 	// Newest is how many entries the stock value counts, as far as this instance
-	// has heard: more than the book has, and a worker died between the two.
+	// has heard: as long as the ledger is not known to have them all, a worker may
+	// have died between the two.
 	Newest func() uint64
 
 	// Owned by Run's goroutine.
@@ -43,6 +44,8 @@ type Worker struct {
 	held    bool       // stock and version are what the last call left
 	written uint64     // entries that the ledger has for certain
 	writing chan error // the entry after those is being written; nil: none is
+	tried   string     // hash of the entry whose swap was sent, and not seen to have won
+	untidy  int        // failures in a row to tidy up
 
 	inHand atomic.Pointer[Delivery] // read by the beat
 	stuck  atomic.Pointer[error]
@@ -64,6 +67,10 @@ const finishTime = 10 * time.Second
 // idleTime is how often a worker without a message looks whether another one left
 // something behind. A queue may need a good part of it to notice a lost server.
 const idleTime = 3 * time.Second
+
+// worrying is the failure in a row from which on the product counts as stuck: the
+// ones before look like a change of leader.
+const worrying = 5
 
 // Stuck is why the product cannot go on just now, nil while all is well.
 func (w *Worker) Stuck() error {
@@ -92,10 +99,15 @@ func (w *Worker) Run(ctx context.Context) {
 		<-done
 	}()
 
-	for attempt, idle := 0, true; ctx.Err() == nil; {
-		if w.failed() || w.Stuck() != nil || idle && w.Newest() > w.Book.Entries(w.Product) {
+	idle, seen := true, w.Newest() // seen before the last wait
+	for attempt := 0; ctx.Err() == nil; {
+		// An entry that is still missing after a whole wait is nobody's any more.
+		// Elsewhere the one who decides is about to write it.
+		newest := w.Newest()
+		if w.failed() || w.untidy > 0 || idle && newest == seen && newest > w.written {
 			w.tidyUp(lasting)
 		}
+		seen = newest
 		waiting, stop := context.WithTimeout(ctx, idleTime)
 		d, err := w.Queue.Next(waiting)
 		idle = waiting.Err() != nil
@@ -167,11 +179,14 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 	switch {
 	case last:
 		w.announce(w.stock.Entry()) // whoever decided it may have died before
-	case !allDead(lines):
+	case !allDead(lines) && !w.outlived(m, lines):
 		if err := w.decide(ctx, m, lines); err != nil {
 			return false, err
 		}
+	}
+	if w.tried != "" && w.tried == w.stock.LedgerHead { // now, or by a swap that seemed to fail
 		w.Observer.Decided(w.Product, w.stock.Last.Outcomes, time.Since(began))
+		w.tried = ""
 	}
 	// At this point the group's outcomes are final and its entry is safe in the
 	// stock value. What follows only tells of them, and repeating it changes nothing.
@@ -232,7 +247,7 @@ func (w *Worker) load(ctx context.Context) error {
 			w.announce(entry)
 		}
 	}
-	w.stock, w.version, w.held = stock, version, true
+	w.stock, w.version, w.held, w.untidy = stock, version, true, 0
 	return nil
 }
 
@@ -267,6 +282,7 @@ func (w *Worker) decide(ctx context.Context, m *Message, lines []Line) error {
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	w.tried = next.LedgerHead
 	version, err := w.Stocks.Replace(ctx, w.version, &next)
 	if err != nil {
 		w.Observer.Conflict(w.Product)
@@ -350,8 +366,10 @@ func (w *Worker) announce(entry *Entry) {
 func (w *Worker) tidyUp(ctx context.Context) {
 	w.held = false
 	if err := w.load(ctx); err != nil {
-		w.stuck.Store(&err)
-		w.report("the ledger is behind the stock", err, 0)
+		if w.report("the ledger is behind the stock", err, w.untidy) {
+			w.stuck.Store(&err)
+		}
+		w.untidy++
 		return
 	}
 	w.stuck.Store(nil)
@@ -361,10 +379,30 @@ func (w *Worker) tidyUp(ctx context.Context) {
 // itself. It always was, unless the queue lost its memory of sequences that it had
 // given out; acknowledging it then would lose its orders (P3).
 func (w *Worker) settled(m *Message, lines []Line) error {
+	if o := w.undecided(lines); o != nil {
+		return fmt.Errorf("message %d comes after message %d, which was decided, and its order %s never was: the queue's sequences went back",
+			m.Seq, w.stock.Last.Seq, o.ID)
+	}
+	return nil
+}
+
+// outlived tells of a message whose queue was replaced while this worker stood
+// still, and which somebody else decided before that: another entry would come
+// after those of the new queue (P2).
+func (w *Worker) outlived(m *Message, lines []Line) bool {
+	if w.stock.Last == nil {
+		return false
+	}
+	mine, err := time.Parse(time.RFC3339Nano, m.Epoch)
+	newest, err2 := time.Parse(time.RFC3339Nano, w.stock.Last.Epoch)
+	return err == nil && err2 == nil && mine.Before(newest) && w.undecided(lines) == nil
+}
+
+// undecided is the first order of the lines that was not decided yet.
+func (w *Worker) undecided(lines []Line) *Order {
 	for i := range lines {
 		if l := &lines[i]; l.Err == nil && !w.Book.Decided(l.Order.ID, w.Product) {
-			return fmt.Errorf("message %d comes after message %d, which was decided, and its order %s never was: the queue's sequences went back",
-				m.Seq, w.stock.Last.Seq, l.Order.ID)
+			return &l.Order
 		}
 	}
 	return nil
@@ -418,11 +456,11 @@ func (w *Worker) beat(ctx context.Context) {
 // aloud at every doubling.
 func (w *Worker) report(what string, err error, attempt int) (worry bool) {
 	level := slog.LevelDebug
-	if attempt >= 4 && attempt&(attempt-1) == 0 {
+	if failures := attempt + 1; failures >= worrying && attempt&(attempt-1) == 0 {
 		level = slog.LevelWarn
 	}
 	w.Log.Log(context.Background(), level, what, "product", w.Product, "attempt", attempt+1, "err", err)
-	return attempt >= 4
+	return attempt+1 >= worrying
 }
 
 // pause waits before the next attempt: 20 ms, doubling to 1 s.

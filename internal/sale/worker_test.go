@@ -188,3 +188,122 @@ func TestTakeOverIsWarm(t *testing.T) {
 		}
 	})
 }
+
+// A worker that stood still while its message was decided by another one, and the
+// queue was replaced and went on, wakes up to a message that is settled (P2).
+func TestStaleMessageOfAnOldQueueIsSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 5})
+		once := true
+		stale := s.start(&saletest.Faults{Freeze: func(_ int, call string) (before, after time.Duration) {
+			if call == saletest.CallReplace && once {
+				once, before = false, time.Minute
+			}
+			return before, 0
+		}}, newBook())
+		s.orders.Publish(product, []byte(line(1, 1, 1)))
+		synctest.Wait()
+		other := s.start(&saletest.Faults{}, newBook())
+		if err := s.drained(other); err != nil {
+			t.Fatal(err)
+		}
+		s.orders.Recreate(nextEpoch)
+		s.orders.Publish(product, []byte(line(2, 2, 1)))
+		if err := s.drained(other); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		stale.stop()
+		other.stop()
+		if h := s.history(stale.book); h.outcomes != "accepted | accepted" {
+			t.Errorf("the ledger says %s", h.outcomes)
+		}
+	})
+}
+
+// An entry that a crash kept out of the ledger, acknowledged as its message is, is
+// written although the book knew it from the stock value before any worker
+// looked (P8).
+func TestEntryLeftBehindIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 5})
+		dying := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
+			if call == saletest.CallAppend {
+				return saletest.LoseWrite
+			}
+			return saletest.Pass
+		}}, newBook())
+		s.orders.Publish(product, []byte(line(1, 1, 1)))
+		if err := s.orders.Drained(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		dying.stop()
+		if n := len(s.ledger.Entries(product)); n != 0 {
+			t.Fatalf("%d entries were written", n)
+		}
+		book := newBook()
+		stock, _, err := s.stocks.Load(t.Context(), product)
+		if err == nil {
+			err = book.Apply(stock.Entry())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.drained(s.start(&saletest.Faults{}, book)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// One who stands by leaves the ledger to the one who decides, who is slower to
+// write than the stand-by looks.
+func TestStandbyDoesNotMeddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 100})
+		decider := s.slow(2 * time.Second)
+		standby := &saletest.Faults{}
+		s.startWith(product, standby, newBook(), func(w *sale.Worker) { w.Queue = pinnedElsewhere{} })
+		for n := range 20 {
+			s.orders.Publish(product, []byte(line(n, n, 1)))
+		}
+		if err := s.drained(decider); err != nil {
+			t.Fatal(err)
+		}
+		if calls := standby.Calls(); len(calls) > 0 {
+			t.Errorf("the stand-by called %v", calls)
+		}
+	})
+}
+
+// pinnedElsewhere is a queue that gives its messages to another one.
+type pinnedElsewhere struct{}
+
+func (pinnedElsewhere) Next(ctx context.Context) (sale.Delivery, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A swap that takes effect and seems to fail counts as the decision that it is.
+func TestDecisionIsCountedOnce(t *testing.T) {
+	for _, fault := range []saletest.Fault{saletest.Pass, saletest.LoseReply, saletest.LoseWrite} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShop(t, &scenario{supplied: 5})
+			first := true
+			i := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
+				if call == saletest.CallReplace && first {
+					first = false
+					return fault
+				}
+				return saletest.Pass
+			}}, newBook())
+			s.orders.Publish(product, []byte(line(1, 1, 1)))
+			if err := s.drained(i); err != nil {
+				t.Fatal(err)
+			}
+			i.stop()
+			if n := s.observer.decided.Load(); n != 1 {
+				t.Errorf("fault %d: counted %d times", fault, n)
+			}
+		})
+	}
+}
