@@ -54,6 +54,7 @@ type lane struct {
 	orders  int           // in all of these groups
 	usual   int           // orders in the group sent last
 	pace    time.Duration // from sending to decision, a moving average
+	entry   uint64        // of the ledger, heard last
 	epoch   string        // of settled
 	settled uint64        // highest sequence decided
 }
@@ -250,7 +251,8 @@ func (l *lane) noteStored(g *group, seq uint64) {
 	l.release()
 }
 
-// decided is called for every ledger entry that this instance hears of.
+// decided is called for every ledger entry that this instance hears of, by whoever
+// brings it: two of them may overtake each other.
 func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	in.mu.RLock()
 	l := in.lanes[product]
@@ -260,6 +262,10 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if head.N <= l.entry {
+		return // the later one said as much, and more
+	}
+	l.entry = head.N
 	renewed := l.epoch != head.Epoch && l.epoch != "" // what was in the old queue is gone
 	l.epoch, l.settled = head.Epoch, head.Seq
 	left := l.stored[:0]

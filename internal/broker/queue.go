@@ -21,6 +21,7 @@ type Queue struct {
 	epoch      string
 	reconnects uint64 // of the connection, when epoch was read
 	delivered  uint64 // the consumer's count at the delivery before
+	pinned     bool   // as far as a delivery told; the pin may have run out since
 }
 
 // NewQueue makes the queue of a product whose consumer exists.
@@ -105,7 +106,7 @@ func (q *Queue) delivery(ctx context.Context, msg jetstream.Msg) (sale.Delivery,
 			return nil, err
 		}
 	}
-	q.delivered = meta.Sequence.Consumer
+	q.delivered, q.pinned = meta.Sequence.Consumer, true
 	return &delivery{msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
 		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data()}}, nil
 }
@@ -130,8 +131,11 @@ func (q *Queue) Close() {
 }
 
 // Unpin gives the product back, so that another instance need not wait for the
-// pin to run out.
+// pin to run out. Whoever never had it leaves it to the one who has.
 func (q *Queue) Unpin(ctx context.Context) error {
+	if !q.pinned {
+		return nil
+	}
 	stream, err := q.js.Stream(ctx, ordersStream)
 	if err == nil {
 		err = stream.UnpinConsumer(ctx, string(q.product), deciders)
@@ -139,6 +143,7 @@ func (q *Queue) Unpin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("unpin %s: %w", q.product, err)
 	}
+	q.pinned = false
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"firstcome/internal/broker"
 	"firstcome/internal/sale"
 )
@@ -132,9 +134,46 @@ func TestUnpinLetsAnotherTakeOver(t *testing.T) {
 	})
 }
 
+// A stand-by that goes leaves the one who decides its pin.
+func TestUnpinIsForTheOneWhoHasIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		js := w.admin(t)
+		decider, leaving := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
+		publish(t, js, "shirt", []byte("first"))
+		settle(t, comes(t, decider, soon))
+		idle(t, leaving)
+		pin := pinned(t, js)
+		leaving.Close()
+		unpin(t, leaving)
+		if now := pinned(t, js); now != pin || pin == "" {
+			t.Errorf("the pin was %q, and is %q", pin, now)
+		}
+	})
+}
+
+// pinned is the id of the shirt's pin.
+func pinned(t testing.TB, js jetstream.JetStream) string {
+	t.Helper()
+	c, err := js.Consumer(within(t), "ORDERS", "shirt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range c.CachedInfo().PriorityGroups {
+		return g.PinnedClientID
+	}
+	return ""
+}
+
 func TestUnpinNeedsAQueue(t *testing.T) {
 	w := on(t, one)
-	if err := broker.NewQueue(w.connect(t), "shirt").Unpin(within(t)); err == nil {
+	q := newQueue(t, w.sell(t, 5, "shirt"))
+	js := w.admin(t)
+	publish(t, js, "shirt", []byte("first"))
+	settle(t, comes(t, q, soon))
+	if err := js.DeleteStream(within(t), "ORDERS"); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Unpin(within(t)); err == nil {
 		t.Error("unpinned without a stream")
 	}
 }
