@@ -61,7 +61,7 @@ func (r *reader) caughtUp(t testing.TB) {
 
 func (r *reader) wantStatus(t testing.TB, o sale.Order, p sale.ProductID, outcome sale.Outcome) {
 	t.Helper()
-	s, ok := r.book.Status(o.ID)
+	s, ok := r.book.Status(o.ID, o.Email)
 	if !ok {
 		t.Errorf("the book does not know %s of %s", o.ID, o.Email)
 		return
@@ -72,7 +72,7 @@ func (r *reader) wantStatus(t testing.TB, o sale.Order, p sale.ProductID, outcom
 }
 
 func (r *reader) knows(o sale.Order) func() bool {
-	return func() bool { _, ok := r.book.Status(o.ID); return ok }
+	return func() bool { _, ok := r.book.Status(o.ID, o.Email); return ok }
 }
 
 // publishOrders stores one message with these orders.
@@ -206,7 +206,7 @@ func TestCatchUpHoldsWhatWasStoredBefore(t *testing.T) {
 					publishOrders(t, js, "shirt", o)
 					if err := r.CatchUp(within(t)); err != nil && !strings.Contains(err.Error(), "deadline") {
 						t.Errorf("catching up: %v", err)
-					} else if _, ok := r.book.Status(o.ID); err == nil && !ok {
+					} else if _, ok := r.book.Status(o.ID, o.Email); err == nil && !ok {
 						t.Errorf("order %d of caller %d was stored before, and is not in the book", i, caller)
 					}
 				}

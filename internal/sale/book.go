@@ -263,10 +263,6 @@ func (b *Book) push(l *line, who uint32, o *Order) uint32 {
 	return i
 }
 
-func (b *Book) find(id OrderID) (uint32, bool) {
-	return b.byID.find(b.hashID(id), func(n uint32) bool { r := b.orders.at(n); return r.id == id && !r.void })
-}
-
 // findIn finds the order of one product: the same id for another one is another
 // order, or products would depend on each other's ledgers (P8).
 func (b *Book) findIn(l *line, id OrderID) (uint32, bool) {

@@ -26,13 +26,51 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 	return b.got[gotKey{who, l.index}]
 }
 
-// Status is what is known of an order: false if the book does not hold it, which
-// may only mean that it has not heard of it yet. Ids made here are of one product
-// each; of one that was published by hand for several, it is any of theirs.
-func (b *Book) Status(id OrderID) (Status, bool) {
+// Status is what is known of that buyer's order: false if the book does not hold
+// it, which may only mean that it has not heard of it yet. Nothing keeps an id that
+// is published by hand from being used by several buyers, or for several products.
+// Others' orders under it are passed over (P7); of the buyer's own it is the one
+// that was decided first, or else undecided, and the first by product in a tie, so
+// that an outcome once told stands, on every instance.
+func (b *Book) Status(id OrderID, e Email) (Status, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	i, ok := b.find(id)
+	var best uint32
+	known := false
+	b.byID.find(b.hashID(id), func(n uint32) bool {
+		r := b.orders.at(n)
+		if r.id == id && !r.void && string(b.name(r.buyer)) == string(e) && (!known || b.before(r, b.orders.at(best))) {
+			best, known = n, true
+		}
+		return false // there may be more of them
+	})
+	if !known {
+		return Status{}, false
+	}
+	return b.status(best), true
+}
+
+// before is the order of a buyer's orders under one id, see Status.
+func (b *Book) before(x, y *record) bool {
+	if pending := x.outcome == Pending; pending != (y.outcome == Pending) {
+		return !pending
+	}
+	if x.decidedAt != y.decidedAt {
+		return x.decidedAt < y.decidedAt
+	}
+	return b.products[x.product] < b.products[y.product]
+}
+
+// Taken is the product's order with that id, whoever's it is: no other order of the
+// product can be placed under it. It is for those who place orders, not for readers.
+func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	l := b.lines[product]
+	if l == nil {
+		return Status{}, false
+	}
+	i, ok := b.findIn(l, id)
 	if !ok {
 		return Status{}, false
 	}

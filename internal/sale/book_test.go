@@ -67,7 +67,7 @@ func TestBookUnderReaders(t *testing.T) {
 					if s.Email != e {
 						t.Errorf("%s is shown an order of %s", e, s.Email) // P7
 					}
-					book.Status(s.ID)
+					book.Status(s.ID, e)
 				}
 				book.Waits(e)
 				book.Waiting("tshirt")
@@ -119,7 +119,7 @@ func TestBookFindsAll(t *testing.T) {
 	}
 	book.Expect(&Message{Product: "tshirt", Epoch: testEpoch, Seq: 1}, lines)
 	for i := range lines {
-		s, ok := book.Status(testID(i))
+		s, ok := book.Status(testID(i), lines[i].Order.Email)
 		if !ok || s.Order != lines[i].Order {
 			t.Fatalf("order %d is %+v, %v", i, s, ok)
 		}
@@ -127,7 +127,7 @@ func TestBookFindsAll(t *testing.T) {
 			t.Fatalf("%s has %d orders", s.Email, n)
 		}
 	}
-	if _, ok := book.Status(testID(orders)); ok || len(book.Newest("nobody@example.com", 9)) != 0 || !book.Full() {
+	if _, ok := book.Status(testID(orders), testBuyer(0)); ok || len(book.Newest("nobody@example.com", 9)) != 0 || !book.Full() {
 		t.Error("the book knows an order that nobody placed, or is not full")
 	}
 }

@@ -18,7 +18,7 @@ func TestASocketTellsTheOutcome(t *testing.T) {
 		t.Errorf("%d sockets", s.Sockets())
 	}
 	id := bought(t, buy(t, addr, orderBody("a@b.de")))
-	status, _ := w.book.Status(id)
+	status, _ := w.book.Status(id, "a@b.de")
 	broadcast(s, status)
 	for _, tab := range tabs {
 		if f := tab.order(); f.receivedRaw != `{"type":"order","order":`+string(status.AppendJSON(nil))+`}` {
@@ -52,7 +52,7 @@ func TestNothingGoesBackAndNothingIsSaidTwice(t *testing.T) {
 	s.Refresh()
 	tab.wantOrder(first, "accepted")
 	second := bought(t, buy(t, addr, orderBody("a@b.de")))
-	pending, _ := w.book.Status(second)
+	pending, _ := w.book.Status(second, "a@b.de")
 	broadcast(s, pending, pending)
 	tab.wantOrder(second, "pending")
 	broadcast(s, w.decide(t)...)
@@ -129,7 +129,7 @@ func TestALostOutcomeIsFound(t *testing.T) {
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = 5 * time.Millisecond })
 	tab := watch(t, addr, "a@b.de")
 	id := bought(t, buy(t, addr, orderBody("a@b.de")))
-	status, _ := w.book.Status(id)
+	status, _ := w.book.Status(id, "a@b.de")
 	broadcast(s, status)
 	tab.wantOrder(id, "pending")
 	w.decide(t)
@@ -191,7 +191,7 @@ func TestLinesAreMerged(t *testing.T) {
 	to.newLines = nil
 	tell(1)
 	to.newLines = nil
-	status, _ := w.book.Status(id)
+	status, _ := w.book.Status(id, "a@b.de")
 	w.decide(t)
 	tell(0)
 	if to.stale {

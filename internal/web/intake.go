@@ -215,7 +215,7 @@ func (s *Server) placeKeyed(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.Ord
 		case f.quantity == w.quantity && f.err != nil:
 			return sale.Status{}, false, f.err
 		case f.quantity == w.quantity:
-			if status, known := s.book.Status(id); known {
+			if status, known := s.book.Taken(id, w.product); known && status.Email == w.email { // see placeFirst
 				return status, true, nil
 			}
 			return f.status, true, nil
@@ -238,17 +238,17 @@ func await(done <-chan struct{}) error {
 }
 
 func (s *Server) placeFirst(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (sale.Status, bool, error) {
-	status, known := s.book.Status(id)
+	status, known := s.book.Taken(id, w.product)
 	if !known {
 		// Another instance may have taken it a moment ago.
 		if err := s.catchUp(reachTime); err != nil {
 			return sale.Status{}, false, errAway
 		}
-		status, known = s.book.Status(id)
+		status, known = s.book.Taken(id, w.product)
 	}
 	if known {
 		// Of somebody else, under the same id, it can only be by hand (P7).
-		if status.Email != w.email || status.Product != w.product || status.Quantity != w.quantity {
+		if status.Email != w.email || status.Quantity != w.quantity {
 			return sale.Status{}, false, errKeyReused
 		}
 		return status, true, nil

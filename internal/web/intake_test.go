@@ -30,7 +30,7 @@ func TestAnOrderIsTaken(t *testing.T) {
 		_, addr := open(t, w, nil)
 		r := send(t, "POST", "http://"+addr+"/buy", c.body, "Content-Type", c.contentType)
 		id := bought(t, r)
-		status, ok := w.book.Status(id)
+		status, ok := w.book.Status(id, "laskar@mail.com")
 		if !ok || status.Email != "laskar@mail.com" || status.Quantity != 2 || status.Product != "tshirt" {
 			t.Errorf("%s: %+v", c.body, status)
 		}

@@ -74,7 +74,7 @@ func TestQuantitiesMeetInOneKey(t *testing.T) {
 		})
 	}
 	all.Wait()
-	status, ok := w.book.Status(sale.KeyedID("a@b.de", "tshirt", "k"))
+	status, ok := w.book.Taken(sale.KeyedID("a@b.de", "tshirt", "k"), "tshirt")
 	if !ok || w.orders() != 1 {
 		t.Fatalf("%d orders", w.orders())
 	}

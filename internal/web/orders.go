@@ -21,14 +21,14 @@ func (s *Server) showOrder(c *fiber.Ctx) error {
 	if err != nil {
 		return errNoOrder
 	}
-	status, known := s.book.Status(id)
-	if !known || status.Email != email {
+	status, known := s.book.Status(id, email)
+	if !known {
 		if err := s.catchUp(reachTime); err != nil {
 			return errAway
 		}
-		status, known = s.book.Status(id)
+		status, known = s.book.Status(id, email)
 	}
-	if !known || status.Email != email {
+	if !known {
 		return errNoOrder
 	}
 	return answer(c, status.AppendJSON(nil))

@@ -14,7 +14,7 @@ func TestOrdersAreShown(t *testing.T) {
 	id := bought(t, buy(t, addr, `{"email":"a@b.de","quantity":2}`))
 	for _, want := range []string{`"status":"pending"`, `"status":"accepted","message":"Your order has been approved","place":1,"rev":1`} {
 		r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=A@b.de")
-		status, _ := w.book.Status(id)
+		status, _ := w.book.Status(id, "a@b.de")
 		if r.StatusCode != 200 || r.body != string(status.AppendJSON(nil)) || !strings.Contains(r.body, want) {
 			t.Errorf("%d %s, want %s", r.StatusCode, r.body, want)
 		}
@@ -32,7 +32,7 @@ func TestTheListIsNewestFirst(t *testing.T) {
 	for i := range 103 {
 		id := bought(t, buy(t, addr, orderBody("a@b.de")))
 		if i >= 3 {
-			status, _ := w.book.Status(id)
+			status, _ := w.book.Status(id, "a@b.de")
 			want = append([]string{string(status.AppendJSON(nil))}, want...)
 		}
 	}

@@ -288,7 +288,7 @@ func (s *socket) turn() (leave bool, err error) {
 // were shown as pending, all that are pending, and the newest ones.
 func (s *socket) catchUp() error {
 	for id := range s.shown.pending {
-		if status, known := s.hub.book.Status(id); known && status.Outcome != sale.Pending {
+		if status, known := s.hub.book.Status(id, s.email); known && status.Outcome != sale.Pending {
 			if err := s.showStatus(&status); err != nil {
 				return err
 			}
@@ -308,15 +308,15 @@ func (s *socket) showStatus(status *sale.Status) error {
 
 // show sends a frame, unless the buyer has seen as much or more of that order.
 func (s *socket) show(f *frame) error {
-	if !s.shown.news(f.id, f.rev, s.hub.decided) {
+	if !s.shown.news(f.id, f.rev, s.decided) {
 		return nil
 	}
 	s.waits.Store(len(s.shown.pending) > 0)
 	return s.send(f.text)
 }
 
-func (h *hub) decided(id sale.OrderID) bool {
-	status, known := h.book.Status(id)
+func (s *socket) decided(id sale.OrderID) bool {
+	status, known := s.hub.book.Status(id, s.email)
 	return known && status.Outcome != sale.Pending
 }
 

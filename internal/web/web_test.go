@@ -177,7 +177,7 @@ func (w *town) decide(t testing.TB) []sale.Status {
 		}
 		w.stocks[m.Product] = next
 		for _, o := range e.Orders {
-			if s, ok := w.book.Status(o.ID); ok && o.Outcome.Final() {
+			if s, ok := w.book.Status(o.ID, o.Email); ok && o.Outcome.Final() {
 				all = append(all, s)
 			}
 		}
