@@ -24,6 +24,7 @@ type timing struct {
 	pong  time.Duration // for the answer to one
 	line  time.Duration // between line frames to one socket
 	close time.Duration // for the other side's goodbye
+	retry time.Duration // before the leader is asked again, and up to half as much more
 }
 
 // hub knows every open socket by its buyer. There is one per instance, with one
@@ -49,7 +50,8 @@ type hub struct {
 func newHub(s *Server) *hub {
 	return &hub{
 		book: s.book, shop: s.shop, catchUp: s.catchUp, log: s.log, now: s.now,
-		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, close: time.Second},
+		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond,
+			close: time.Second, retry: time.Second},
 		buyers: map[string][]*socket{},
 	}
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -46,6 +47,7 @@ type socket struct {
 
 	// Of the writing goroutine.
 	shown shown
+	again <-chan time.Time // when to ask the leader, who could not be asked; else nil. It ends with the socket.
 
 	mu       sync.Mutex
 	frames   []*frame
@@ -210,6 +212,9 @@ func (s *socket) write() {
 		select {
 		case <-s.gone:
 			return
+		case <-s.again:
+			s.again = nil
+			s.markStale(true)
 		case <-ping.C:
 			err = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(flushTime))
 		case <-s.wake:
@@ -236,38 +241,45 @@ func (s *socket) greet() error {
 	if err := s.batch(func() error { return s.send(append(hello, `"}`...)) }); err != nil {
 		return err
 	}
-	s.reach()
+	return s.lookUp(true)
+}
+
+// lookUp shows what the book knows; with lost, after it has caught up with the
+// leader, if that takes only a moment. While it does not, the leader is asked again
+// every now and then, as nothing else may ever happen to this socket (P6). The
+// pauses differ, so that an outage's end does not find all sockets in one instant.
+func (s *socket) lookUp(lost bool) error {
+	if lost {
+		s.again = nil
+		if err := s.hub.catchUp(mayTime); err != nil {
+			s.hub.log.Debug("the book may be behind", slog.Any("err", err))
+			pause := s.hub.timing.retry
+			s.again = time.After(pause + rand.N(pause/2))
+			s.mu.Lock()
+			s.lost = true
+			s.mu.Unlock()
+		}
+	}
 	return s.batch(s.catchUp)
 }
 
-// reach lets the book catch up with the leader, if that takes only a moment.
-func (s *socket) reach() {
-	if err := s.hub.catchUp(mayTime); err != nil {
-		s.hub.log.Debug("the book may be behind", slog.Any("err", err))
-	}
-}
-
-// turn writes everything that is queued, in as few writes as it fits.
+// turn writes everything that is queued, in as few writes as it fits, and then
+// brings a stale socket up to date: what is at hand does not wait for the leader.
 func (s *socket) turn() (leave bool, err error) {
 	s.mu.Lock()
-	frames, lines, stale, lost := s.frames, s.newLines, s.stale, s.lost
-	leave = s.leaving
-	s.frames, s.newLines, s.stale, s.lost = nil, nil, false, false
+	frames, lines, stale, leave := s.frames, s.newLines, s.stale, s.leaving
+	lost := stale && s.lost && !leave
+	s.frames, s.newLines, s.stale = nil, nil, false
+	if lost {
+		s.lost = false // unless the leader cannot be asked
+	}
 	if s.pause != nil {
 		s.pause.Stop()
 	}
 	s.mu.Unlock()
-	if stale && lost && !leave {
-		s.reach()
-	}
 	err = s.batch(func() error {
 		for _, f := range frames {
 			if err := s.show(f); err != nil {
-				return err
-			}
-		}
-		if stale {
-			if err := s.catchUp(); err != nil {
 				return err
 			}
 		}
@@ -281,6 +293,9 @@ func (s *socket) turn() (leave bool, err error) {
 	s.mu.Lock()
 	s.behind -= len(frames)
 	s.mu.Unlock()
+	if stale && err == nil {
+		err = s.lookUp(lost)
+	}
 	return leave, err
 }
 
