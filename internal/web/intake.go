@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
@@ -159,100 +157,4 @@ func placeProblem(err error) error {
 		return errAway
 	}
 	return fmt.Errorf("placing an order: %w", err)
-}
-
-// flights are the keyed orders being placed right now, so that requests with one
-// key that meet in this instance place it once. Each lives as long as a request.
-type flights struct {
-	mu   sync.Mutex
-	byID map[sale.OrderID]*flight
-}
-
-type flight struct {
-	quantity int
-	done     chan struct{}
-	// Set before done is closed.
-	status sale.Status
-	err    error
-}
-
-// join returns the flight of the order, and whether the caller is to fly it.
-func (fs *flights) join(id sale.OrderID, quantity int) (f *flight, first bool) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if f := fs.byID[id]; f != nil {
-		return f, false
-	}
-	if fs.byID == nil {
-		fs.byID = map[sale.OrderID]*flight{}
-	}
-	f = &flight{quantity: quantity, done: make(chan struct{}), err: errInternal} // kept only if its pilot panics
-	fs.byID[id] = f
-	return f, true
-}
-
-func (fs *flights) land(id sale.OrderID, f *flight) {
-	fs.mu.Lock()
-	delete(fs.byID, id)
-	fs.mu.Unlock()
-	close(f.done)
-}
-
-// placeKeyed places the order unless it was placed before (P4): then it answers
-// with the status as it is now, also when the door is closed.
-func (s *Server) placeKeyed(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (status sale.Status, replayed bool, err error) {
-	for {
-		f, first := s.flights.join(id, w.quantity)
-		if first {
-			defer s.flights.land(id, f)
-			f.status, replayed, f.err = s.placeFirst(c, stock, w, id)
-			return f.status, replayed, f.err
-		}
-		if err := await(f.done); err != nil {
-			return sale.Status{}, false, err
-		}
-		switch {
-		case f.quantity == w.quantity && f.err != nil:
-			return sale.Status{}, false, f.err
-		case f.quantity == w.quantity:
-			if status, known := s.book.Taken(id, w.product); known && status.Email == w.email { // see placeFirst
-				return status, true, nil
-			}
-			return f.status, true, nil
-		case f.err == nil:
-			return sale.Status{}, false, errKeyReused
-		}
-		// The other one, of another quantity, was refused: the key is still free.
-	}
-}
-
-func await(done <-chan struct{}) error {
-	t := time.NewTimer(placeTime + reachTime + time.Second)
-	defer t.Stop()
-	select {
-	case <-done:
-		return nil
-	case <-t.C:
-		return errAway
-	}
-}
-
-func (s *Server) placeFirst(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (sale.Status, bool, error) {
-	status, known := s.book.Taken(id, w.product)
-	if !known {
-		// Another instance may have taken it a moment ago.
-		if err := s.catchUp(reachTime); err != nil {
-			return sale.Status{}, false, errAway
-		}
-		status, known = s.book.Taken(id, w.product)
-	}
-	if known {
-		// Of somebody else, under the same id, it can only be by hand (P7).
-		if status.Email != w.email || status.Quantity != w.quantity {
-			return sale.Status{}, false, errKeyReused
-		}
-		return status, true, nil
-	}
-	status, err := s.place(c, stock, w, id)
-	return status, false, err
 }
