@@ -151,8 +151,6 @@ func placeProblem(err error) error {
 	switch {
 	case errors.Is(err, sale.ErrQueueFull):
 		return errQueueFull
-	case errors.Is(err, sale.ErrUnknownProduct):
-		return errNoProduct
 	case errors.Is(err, sale.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return errAway
 	}

@@ -318,7 +318,6 @@ func TestTheQueueSaysNo(t *testing.T) {
 		{fmt.Errorf("orders: %w", sale.ErrQueueFull), 503},
 		{fmt.Errorf("orders: %w", sale.ErrUnavailable), 503},
 		{context.DeadlineExceeded, 503},
-		{fmt.Errorf("orders: %w", sale.ErrUnknownProduct), 404},
 		{fmt.Errorf("stream secret-name: broken"), 500},
 	} {
 		w.fail(c.err, nil)

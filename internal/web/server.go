@@ -30,10 +30,10 @@ import (
 // Queue takes orders.
 type Queue interface {
 	// Place returns nil once the order is stored durably (P3). Its error wraps
-	// sale.ErrQueueFull, sale.ErrUnavailable or sale.ErrUnknownProduct; after
-	// ErrUnavailable the order may have been stored all the same. The queue
-	// broadcasts the pending status itself. It returns within a few seconds even if
-	// ctx has no end, so that an order does not cost a timer.
+	// sale.ErrQueueFull or sale.ErrUnavailable; after the latter the order may have
+	// been stored all the same. The queue broadcasts the pending status itself. It
+	// returns within a few seconds even if ctx has no end, so that an order does not
+	// cost a timer.
 	Place(ctx context.Context, product sale.ProductID, order sale.Order) error
 }
 
