@@ -102,7 +102,7 @@ func TestAWaiterIsShownNobodyElses(t *testing.T) {
 	awaitTrue(t, "it waits", func() bool { return inAwait() == 1 })
 	w.publish(t, id, "eve@b.de", "tshirt")
 	f.status, f.err = sale.Status{Order: sale.Order{ID: id, Email: "a@b.de", Quantity: 1}, Product: "tshirt"}, nil
-	s.flights.land(id, f)
+	s.flights.land(id, f, time.Now())
 	if r := <-got; r.Response == nil || bought(t, r) != id || !strings.Contains(r.body, `"email":"a@b.de"`) {
 		t.Errorf("%+v", r)
 	}

@@ -45,6 +45,7 @@ var (
 	errQueueFull  = newProblem(503, "queue-full", "The queue is full", "Too many orders are waiting. Please try again.", 1)
 	errBookFull   = newProblem(503, "shop-full", "The shop is full", "The shop holds as many orders as it can.", 60)
 	errAway       = newProblem(503, "unavailable", "Temporarily unavailable", "The queue cannot be reached right now. With the same Idempotency-Key it is safe to try again.", 1)
+	errUnsure     = errAway.because(errAway.detail) // the same to a caller, but the order may have been stored
 	errRefusing   = newProblem(503, "shutting-down", "Shutting down", "This instance takes no more orders. Please try again.", 1)
 	errManySocket = newProblem(503, "too-many-sockets", "Too many sockets", "This instance has as many sockets open as it may.", 5)
 )

@@ -152,7 +152,7 @@ func placeProblem(err error) error {
 	case errors.Is(err, sale.ErrQueueFull):
 		return errQueueFull
 	case errors.Is(err, sale.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return errAway
+		return errUnsure
 	}
 	return fmt.Errorf("placing an order: %w", err)
 }

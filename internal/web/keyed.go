@@ -11,9 +11,11 @@ import (
 
 // flights are the keyed orders being placed right now, so that requests with one
 // key that meet in this instance place it once. Each lives as long as a request.
+// Of those that ended in errUnsure the quantity is remembered, see unsure.
 type flights struct {
-	mu   sync.Mutex
-	byID map[sale.OrderID]*flight
+	mu     sync.Mutex
+	byID   map[sale.OrderID]*flight
+	unsure unsure
 }
 
 type flight struct {
@@ -39,11 +41,64 @@ func (fs *flights) join(id sale.OrderID, quantity int) (f *flight, first bool) {
 	return f, true
 }
 
-func (fs *flights) land(id sale.OrderID, f *flight) {
+func (fs *flights) land(id sale.OrderID, f *flight, now time.Time) {
 	fs.mu.Lock()
 	delete(fs.byID, id)
+	if f.err == errUnsure {
+		fs.unsure.remember(id, f.quantity, now)
+	}
 	fs.mu.Unlock()
 	close(f.done)
+}
+
+// other tells whether the order may have been stored with another quantity.
+func (fs *flights) other(id sale.OrderID, quantity int, now time.Time) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	sent, known := fs.unsure.quantity(id, now)
+	return known && sent != quantity
+}
+
+// unsure remembers the quantities of orders that the queue may have stored, as
+// nobody else can tell before they are seen in it. It remembers each for unsureTime
+// to twice that, and 2 × maxUnsure of them: when more come, it forgets the older
+// half at once.
+type unsure struct {
+	young, old map[sale.OrderID]int
+	turned     time.Time // when young was begun
+}
+
+const (
+	unsureTime = 2 * time.Minute // much longer than the storing of an order can take
+	maxUnsure  = 1 << 15
+)
+
+func (u *unsure) remember(id sale.OrderID, quantity int, now time.Time) {
+	u.age(now)
+	if len(u.young) >= maxUnsure {
+		u.young, u.old, u.turned = nil, u.young, now
+	}
+	if u.young == nil {
+		u.young = map[sale.OrderID]int{}
+	}
+	u.young[id] = quantity
+}
+
+func (u *unsure) quantity(id sale.OrderID, now time.Time) (quantity int, known bool) {
+	u.age(now)
+	if quantity, known = u.young[id]; !known {
+		quantity, known = u.old[id]
+	}
+	return quantity, known
+}
+
+func (u *unsure) age(now time.Time) {
+	switch age := now.Sub(u.turned); {
+	case age >= 2*unsureTime:
+		u.young, u.old, u.turned = nil, nil, now
+	case age >= unsureTime:
+		u.young, u.old, u.turned = nil, u.young, u.turned.Add(unsureTime)
+	}
 }
 
 // placeKeyed places the order unless it was placed before (P4): then it answers
@@ -52,7 +107,7 @@ func (s *Server) placeKeyed(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.Ord
 	for {
 		f, first := s.flights.join(id, w.quantity)
 		if first {
-			defer s.flights.land(id, f)
+			defer func() { s.flights.land(id, f, s.now()) }()
 			f.status, replayed, f.err = s.placeFirst(c, stock, w, id)
 			return f.status, replayed, f.err
 		}
@@ -70,7 +125,8 @@ func (s *Server) placeKeyed(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.Ord
 		case f.err == nil:
 			return sale.Status{}, false, errKeyReused
 		}
-		// The other one, of another quantity, was refused: the key is still free.
+		// The other one, of another quantity, was not taken. The next one judges by
+		// itself: the key is free, unless that order may have been stored.
 	}
 }
 
@@ -100,6 +156,9 @@ func (s *Server) placeFirst(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.Ord
 			return sale.Status{}, false, errKeyReused
 		}
 		return status, true, nil
+	}
+	if s.flights.other(id, w.quantity, s.now()) {
+		return sale.Status{}, false, errKeyReused
 	}
 	status, err := s.place(c, stock, w, id)
 	return status, false, err

@@ -5,7 +5,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"firstcome/internal/sale"
 )
@@ -96,27 +98,97 @@ func inAwait() int {
 }
 
 // TestARefusedKeyIsFree: a request of another quantity that waits for one that is
-// then refused is judged by itself.
+// then refused is judged by itself; unless that one may have been stored.
 func TestARefusedKeyIsFree(t *testing.T) {
-	var fs flights
 	id := sale.KeyedID("a@b.de", "tshirt", "k")
-	f, first := fs.join(id, 1)
-	if !first {
-		t.Fatal("not the first")
+	for refused, want := range map[*problem]int{errQueueFull: 202, errAway: 202, errUnsure: 422} {
+		s, addr := open(t, newTown(t, "tshirt"), nil)
+		f, first := s.flights.join(id, 1)
+		if !first {
+			t.Fatal("not the first")
+		}
+		got := make(chan reply, 1)
+		go func() {
+			r, _ := trySend("POST", "http://"+addr+"/buy", `{"email":"a@b.de","quantity":2}`, "Content-Type", asJSON, "Idempotency-Key", "k")
+			got <- r
+		}()
+		awaitTrue(t, "it waits", func() bool { return inAwait() == 1 })
+		f.err = refused
+		s.flights.land(id, f, time.Now())
+		if r := <-got; r.Response == nil || r.StatusCode != want {
+			t.Errorf("after %q: %s, want %d", refused.detail, r.body, want)
+		}
 	}
+}
+
+// TestAKeyWhoseOrderMayBeStored is bound to its quantity for a while (P4).
+func TestAKeyWhoseOrderMayBeStored(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil)
-	s.flights.byID = map[sale.OrderID]*flight{id: f}
-	got := make(chan reply, 1)
-	go func() {
-		r, _ := trySend("POST", "http://"+addr+"/buy", `{"email":"a@b.de","quantity":2}`, "Content-Type", asJSON, "Idempotency-Key", "k")
-		got <- r
-	}()
-	awaitTrue(t, "it waits", func() bool { return inAwait() == 1 })
-	f.err = errQueueFull
-	s.flights.land(id, f)
-	if r := <-got; r.Response == nil || r.StatusCode != 202 {
-		t.Errorf("%+v", r)
+	var passed atomic.Int64
+	_, addr := open(t, w, func(c *Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
+	})
+	order := func(key string, quantity int) reply {
+		return buy(t, addr, fmt.Sprintf(`{"email":"a@b.de","quantity":%d}`, quantity), "Idempotency-Key", key)
+	}
+	w.fail(fmt.Errorf("orders: %w", sale.ErrUnavailable), nil)
+	for _, key := range []string{"retried", "stored", "given-up"} {
+		wantProblem(t, order(key, 1), 503)
+	}
+	w.fail(fmt.Errorf("orders: %w", sale.ErrQueueFull), nil)
+	wantProblem(t, order("refused", 1), 503)
+	w.fail(nil, sale.ErrUnavailable)
+	wantProblem(t, order("not-asked", 1), 503)
+
+	w.fail(nil, nil)
+	wantProblem(t, order("retried", 2), 422)
+	if n := w.orders(); n != 0 {
+		t.Fatalf("%d orders", n)
+	}
+	if id := bought(t, order("retried", 1)); id != sale.KeyedID("a@b.de", "tshirt", "retried") {
+		t.Errorf("it is placed again as %s", id)
+	}
+	w.publish(t, sale.KeyedID("a@b.de", "tshirt", "stored"), "a@b.de", "tshirt") // late
+	if r := order("stored", 1); r.StatusCode != 202 || r.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	bought(t, order("refused", 2))
+	bought(t, order("not-asked", 2))
+
+	passed.Store(int64(unsureTime - time.Second))
+	wantProblem(t, order("given-up", 2), 422)
+	passed.Store(int64(2*unsureTime + time.Second))
+	bought(t, order("given-up", 2))
+	if n := w.orders(); n != 5 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+func TestUnsureIsBounded(t *testing.T) {
+	var u unsure
+	now := time.Now()
+	id := func(n int) sale.OrderID { return sale.KeyedID("a@b.de", "tshirt", fmt.Sprint(n)) }
+	const many = 3*maxUnsure + 1
+	for n := range many {
+		u.remember(id(n), n, now)
+	}
+	if len(u.young)+len(u.old) > 2*maxUnsure {
+		t.Errorf("%d and %d are remembered", len(u.young), len(u.old))
+	}
+	for n := many - maxUnsure; n < many; n++ {
+		if quantity, known := u.quantity(id(n), now); !known || quantity != n {
+			t.Fatalf("%d is %d, %v", n, quantity, known)
+		}
+	}
+	if _, known := u.quantity(id(0), now); known {
+		t.Error("the oldest is not forgotten")
+	}
+	u.remember(id(-1), 1, now.Add(unsureTime-1)) // in what is left of young's time
+	if _, known := u.quantity(id(-1), now.Add(2*unsureTime-2)); !known {
+		t.Error("forgotten before its time")
+	}
+	if u.quantity(id(-1), now.Add(3*unsureTime)); len(u.young)+len(u.old) > 0 {
+		t.Errorf("%d and %d are never forgotten", len(u.young), len(u.old))
 	}
 }
 
