@@ -23,6 +23,7 @@ type timing struct {
 	ping  time.Duration // between pings
 	pong  time.Duration // for the answer to one
 	line  time.Duration // between line frames to one socket
+	pause time.Duration // that a pending frame may wait for another
 	close time.Duration // for the other side's goodbye
 	retry time.Duration // before the leader is asked again, and up to half as much more
 }
@@ -51,7 +52,7 @@ func newHub(s *Server) *hub {
 	return &hub{
 		book: s.book, shop: s.shop, catchUp: s.catchUp, log: s.log, now: s.now,
 		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond,
-			close: time.Second, retry: time.Second},
+			pause: 10 * time.Millisecond, close: time.Second, retry: time.Second},
 		buyers: map[string][]*socket{},
 	}
 }

@@ -42,6 +42,19 @@ func watch(t testing.TB, addr, email string) *screen {
 	return s
 }
 
+// attend is watch until the socket has told what the book knew when it opened,
+// which for these buyers is nothing: whatever they order after this is told live.
+func attend(t testing.TB, s *Server, addr string, email sale.Email) *screen {
+	t.Helper()
+	tab := watch(t, addr, string(email))
+	at := sale.Instant(time.Now())
+	mark := sale.Status{Order: sale.Order{ID: sale.KeyedID(email, "tshirt", "mark"), Email: email, Quantity: 1, PlacedAt: at},
+		Product: "tshirt", Outcome: sale.SoldOut, Place: 1, DecidedAt: at}
+	broadcast(s, mark)
+	tab.wantOrder(mark.ID, "sold_out")
+	return tab
+}
+
 func dial(t testing.TB, addr, email string) *screen {
 	t.Helper()
 	ws, res, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws?email="+email, nil)

@@ -20,8 +20,6 @@ const (
 	maxBehind   = 256     // order frames that a socket may be behind
 	maxIncoming = 1 << 10 // bytes of a frame from the buyer; nothing is asked of them
 	recent      = 20      // orders shown on attach, besides the undecided ones
-
-	pendingPause = 10 * time.Millisecond // that a pending frame may wait for another
 )
 
 // socket is one buyer's open WebSocket. Its handler's goroutine reads, and joins
@@ -154,9 +152,9 @@ func (s *socket) push(f *frame) int {
 		// The outcome often follows within milliseconds, and both then cost one
 		// write. The buyer was told pending by the 202 already.
 		if s.pause == nil {
-			s.pause = time.AfterFunc(pendingPause, s.signal)
+			s.pause = time.AfterFunc(s.hub.timing.pause, s.signal)
 		} else {
-			s.pause.Reset(pendingPause)
+			s.pause.Reset(s.hub.timing.pause)
 		}
 	case s.behind == maxBehind:
 		s.behind++ // so that it is counted once

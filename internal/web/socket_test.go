@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,7 +40,7 @@ func upgradeStatus(t testing.TB, addr string, header []string) int {
 func TestSocketLimits(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
-	tab := watch(t, addr, "a@b.de")
+	tab := attend(t, s, addr, "a@b.de")
 	if err := tab.ws.WriteMessage(websocket.TextMessage, make([]byte, maxIncoming)); err != nil {
 		t.Fatal(err)
 	}
@@ -57,30 +58,75 @@ func TestSocketLimits(t *testing.T) {
 		"Sec-WebSocket-Version", "7", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), 426)
 }
 
-func TestPingAndPong(t *testing.T) {
-	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.ping, s.hub.timing.pong = 20*time.Millisecond, 100*time.Millisecond })
-	alive := watch(t, addr, "alive@b.de")
-	pings := make(chan struct{}, 100)
-	alive.ws.SetPingHandler(func(text string) error {
-		pings <- struct{}{}
-		return alive.ws.WriteControl(websocket.PongMessage, []byte(text), time.Now().Add(time.Second))
+func TestAnAnsweredPingKeepsASocket(t *testing.T) {
+	s, addr := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.ping, s.hub.timing.pong = 10*time.Millisecond, time.Second })
+	tab := watch(t, addr, "a@b.de")
+	pings := make(chan struct{}, 1)
+	tab.ws.SetPingHandler(func(text string) error {
+		select {
+		case pings <- struct{}{}:
+		default:
+		}
+		return tab.ws.WriteControl(websocket.PongMessage, []byte(text), time.Now().Add(time.Second))
 	})
-	ended := make(chan struct{})
-	go func() { defer close(ended); alive.ws.ReadMessage() }() //nolint:errcheck // it only answers pings
-	dead := watch(t, addr, "dead@b.de")
-	dead.ws.SetPingHandler(func(string) error { return nil })
-	if _, _, err := dead.ws.ReadMessage(); err == nil {
-		t.Error("a frame")
-	}
-	for range 20 { // it outlives the other's time more than twice
-		<-pings
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := tab.ws.ReadMessage() // it only answers pings
+		ended <- err
+	}()
+	for unanswered := time.Now().Add(1500 * time.Millisecond); time.Now().Before(unanswered); {
+		select {
+		case <-pings:
+		case err := <-ended:
+			t.Fatal(err)
+		}
 	}
 	if s.Sockets() != 1 {
 		t.Errorf("%d sockets", s.Sockets())
 	}
-	alive.ws.Close()
+	tab.ws.Close()
 	<-ended
+}
+
+func TestAnUnansweredPingEndsASocket(t *testing.T) {
+	s, addr := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.ping, s.hub.timing.pong = time.Millisecond, time.Millisecond })
+	tab := dial(t, addr, "a@b.de")
+	tab.ws.SetPingHandler(func(string) error { return nil })
+	if err := tab.ws.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for err == nil { // if it was quick, it said hello
+		_, _, err = tab.ws.ReadMessage()
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		t.Error("it is still open")
+	}
+	awaitTrue(t, "it is forgotten", func() bool { return s.Sockets() == 0 })
+}
+
+// TestPendingWaitsForCompany, but nothing else does.
+func TestPendingWaitsForCompany(t *testing.T) {
+	s, _ := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.pause = time.Hour })
+	to := &socket{hub: s.hub, wake: make(chan struct{}, 1)}
+	push := func(rev, awake int) {
+		t.Helper()
+		if to.push(&frame{rev: rev}); len(to.wake) != awake {
+			t.Fatalf("%d frames, awake: %d", len(to.frames), len(to.wake))
+		}
+	}
+	push(0, 0)
+	push(0, 1) // two that wait are company for each other
+	<-to.wake
+	push(1, 1)
+	<-to.wake
+	to.frames, to.behind = nil, 0
+	push(1, 1)
+	<-to.wake
+	to.frames, to.behind = nil, 0
+	s.hub.timing.pause = 0
+	to.push(&frame{})
+	awaitTrue(t, "it waits no longer", func() bool { return len(to.wake) == 1 })
 }
 
 // TestFramesShareWrites: what is queued together leaves together.

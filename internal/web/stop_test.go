@@ -88,6 +88,7 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.hub.timing.close = 10 * time.Second
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +96,8 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	tab := watch(t, ln.Addr().String(), "a@b.de")
+	told := make(chan int, 1)
+	go func() { told <- tab.next().closedBy }()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -108,7 +111,7 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	if err := s.Stop(ctx); err == nil {
 		t.Error("it waited for all")
 	}
-	if code := tab.next().closedBy; code != websocket.CloseGoingAway {
+	if code := <-told; code != websocket.CloseGoingAway {
 		t.Errorf("closed with %d", code)
 	}
 	select {
