@@ -35,8 +35,12 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("stream %s: %w", ledgerStream, err)
 	}
+	end, err := head(ctx, ledger)
+	if err != nil {
+		return Report{}, err
+	}
 	var stray []sale.Finding
-	err = readStream(ctx, c, ledgerStream, 1, ledger.CachedInfo().State.LastSeq, func(msg *storedMsg) {
+	err = readStream(ctx, c, ledgerStream, 1, end.State.LastSeq, func(msg *storedMsg) {
 		product, n, ok := parseLedgerSubject(msg.Subject)
 		audit := audits[product]
 		switch {
@@ -94,7 +98,10 @@ func readQueue(ctx context.Context, c *Conn) (q sale.QueueState, products []sale
 	if err != nil {
 		return q, nil, fmt.Errorf("stream %s: %w", ordersStream, err)
 	}
-	info := orders.CachedInfo()
+	info, err := head(ctx, orders)
+	if err != nil {
+		return q, nil, err
+	}
 	for _, subject := range info.Config.Subjects {
 		products = append(products, sale.ProductID(strings.TrimPrefix(subject, ordersPrefix)))
 	}
@@ -122,7 +129,11 @@ func readDead(ctx context.Context, c *Conn, q *sale.QueueState) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", deadStream, err)
 	}
-	return readStream(ctx, c, deadStream, 1, dead.CachedInfo().State.LastSeq, func(msg *storedMsg) {
+	end, err := head(ctx, dead)
+	if err != nil {
+		return err
+	}
+	return readStream(ctx, c, deadStream, 1, end.State.LastSeq, func(msg *storedMsg) {
 		seq, err := strconv.ParseUint(msg.header.Get(headerSeq), 10, 64)
 		if err == nil && strings.HasPrefix(msg.header.Get(jetstream.MsgIDHeader), q.Epoch+"-") {
 			q.Dead.Add(seq)

@@ -265,9 +265,9 @@ const catchUpTimeout = 2 * time.Second
 func (f *Follower) catchUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), catchUpTimeout)
 	defer cancel()
-	orders, err := f.orders.Info(ctx)
+	orders, err := head(ctx, f.orders)
 	if err != nil {
-		return fmt.Errorf("head of %s: %w", ordersStream, err)
+		return err
 	}
 	if err := f.await(ctx, epochOf(orders), orders.State.LastSeq); err != nil {
 		return err

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -82,7 +83,7 @@ func reaches(ctx context.Context, js jetstream.JetStream) bool {
 	if err != nil {
 		return refusal(err)
 	}
-	return quorate(stream.CachedInfo().Cluster)
+	return trusted(stream.CachedInfo().Cluster) == nil
 }
 
 // refusal tells an answer that says no, which only somebody with a quorum gives,
@@ -90,6 +91,37 @@ func reaches(ctx context.Context, js jetstream.JetStream) bool {
 func refusal(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && api.Code < 500
+}
+
+// errNoLeader and errNoQuorum are why a stream's state, as somebody gave it, proves
+// nothing: there may be a leader elsewhere who has stored more (P3).
+var (
+	errNoLeader = errors.New("a replica answered that knows of no leader")
+	errNoQuorum = errors.New("its leader does not hear a majority of the servers")
+)
+
+// head is a stream's state by the word of a leader that a majority hears. A server
+// answers for a stream also while it knows of no leader.
+func head(ctx context.Context, stream jetstream.Stream) (*jetstream.StreamInfo, error) {
+	info, err := stream.Info(ctx)
+	if err == nil {
+		err = trusted(info.Cluster)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("head of %s: %w", stream.CachedInfo().Config.Name, err)
+	}
+	return info, nil
+}
+
+// trusted tells what makes an answer's state worthless, nil if nothing does.
+func trusted(info *jetstream.ClusterInfo) error {
+	if info != nil && info.Leader == "" {
+		return errNoLeader
+	}
+	if !quorate(info) {
+		return errNoQuorum
+	}
+	return nil
 }
 
 // quorate tells whether a leader hears a majority: one that was cut off goes on

@@ -147,9 +147,9 @@ const watchLag = 250 * time.Millisecond
 // catchUp returns when the shop has heard all that the bucket held at the time of
 // the call, by the word of its leader.
 func (s *Shop) catchUp(ctx context.Context) error {
-	info, err := s.stream.Info(ctx)
+	info, err := head(ctx, s.stream)
 	if err != nil {
-		return fmt.Errorf("head of %s: %w", stockStream, err)
+		return err
 	}
 	late := time.NewTimer(watchLag)
 	defer late.Stop()
