@@ -181,28 +181,40 @@ func (c *cluster) leader() (broker int) {
 // whole waits until every replica of everything is up to date, so that one more
 // broker may be lost. A broker that was cut off may ask its leader over and over
 // for what it missed and be sent something else ("Expected first catchup entry to
-// be a snapshot"), for as long as the load lasts; it is restarted then, as an
-// operator would do.
+// be a snapshot"). Then it does what an operator would: it lets another broker
+// lead, and if that does not help, restarts the one that is behind.
 func (c *cluster) whole() {
 	c.t.Helper()
 	began := time.Now()
-	restarted := false
 	var lag error
 	defer func() {
 		if c.t.Failed() && lag != nil {
 			c.t.Logf("the cluster is not whole: %v", lag)
 		}
 	}()
-	eventually(c.t, "all replicas are current", func() bool {
-		lag = c.admin(lagging)
-		var behind *behindError
-		if errors.As(lag, &behind) && !restarted && time.Since(began) > patience/2 {
-			restarted = true
-			c.t.Logf("%v for %v, and is restarted", lag, patience/2)
-			c.restart(behind.replica)
+	remedies := []func(*behindError){func(e *behindError) { c.stepDown(e.stream) }, func(e *behindError) { c.restart(e.replica) }}
+	for remedy, help := range remedies {
+		if c.soon(func() bool { lag = c.admin(lagging); return lag == nil }) {
+			return
 		}
-		return lag == nil
-	})
+		var behind *behindError
+		if !errors.As(lag, &behind) {
+			break
+		}
+		c.t.Logf("%v after %v, remedy %d", lag, time.Since(began).Round(time.Second), remedy+1)
+		help(behind)
+	}
+	eventually(c.t, "all replicas are current", func() bool { lag = c.admin(lagging); return lag == nil })
+}
+
+// soon polls for half of one's patience.
+func (c *cluster) soon(done func() bool) bool {
+	for began := time.Now(); time.Since(began) < patience/2; time.Sleep(100 * time.Millisecond) {
+		if done() {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *cluster) restart(broker string) {
@@ -216,6 +228,18 @@ func (c *cluster) restart(broker string) {
 	}
 }
 
+// stepDown has a stream elect another leader, as `nats stream cluster step-down` does.
+func (c *cluster) stepDown(stream string) {
+	c.t.Helper()
+	err := c.admin(func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+		return err
+	})
+	if err != nil {
+		c.t.Error(err)
+	}
+}
+
 // lagging looks for a replica that is not up to date.
 func lagging(ctx context.Context, js jetstream.JetStream) error {
 	for _, name := range []string{"ORDERS", "LEDGER", "KV_stock", "DEAD"} {
@@ -223,32 +247,34 @@ func lagging(ctx context.Context, js jetstream.JetStream) error {
 		if err != nil {
 			return err
 		}
-		if err := current(stream.CachedInfo().Cluster); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := current(name, stream.CachedInfo().Cluster); err != nil {
+			return err
 		}
 	}
 	consumer, err := js.Consumer(ctx, "ORDERS", "tshirt")
 	if err != nil {
 		return err
 	}
-	return current(consumer.CachedInfo().Cluster)
+	return current("ORDERS", consumer.CachedInfo().Cluster)
 }
 
-func current(info *jetstream.ClusterInfo) error {
+func current(stream string, info *jetstream.ClusterInfo) error {
 	if info == nil || info.Leader == "" || len(info.Replicas) != 2 {
-		return errors.New("it has no leader with two replicas")
+		return fmt.Errorf("%s has no leader with two replicas", stream)
 	}
 	for _, r := range info.Replicas {
 		if !r.Current || r.Offline {
-			return &behindError{r.Name}
+			return &behindError{stream, r.Name}
 		}
 	}
 	return nil
 }
 
-type behindError struct{ replica string }
+type behindError struct{ stream, replica string }
 
-func (e *behindError) Error() string { return "the replica at " + e.replica + " is behind" }
+func (e *behindError) Error() string {
+	return fmt.Sprintf("%s: the replica at %s is behind", e.stream, e.replica)
+}
 
 var decidedMetric = regexp.MustCompile(`(?m)^firstcome_orders_total\{outcome="accepted",product="tshirt"\} (\S+)$`)
 

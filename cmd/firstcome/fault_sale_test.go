@@ -76,13 +76,15 @@ func TestSaleOutlivesFaults(t *testing.T) {
 		d.suffer("kill -9 of the deciding instance", recovery, patient, d.loseDecider)
 		d.suffer("the deciding instance frozen beyond AckWait", recovery, 0, d.freezeDecider)
 		if long {
-			d.suffer("the leading broker cut off", 0, patient, func() { d.cutOff(cut) })
-			d.suffer("the leading broker's routes silent", 0, patient, func() { d.cutOff(silent) })
+			d.suffer("the leading broker cut off", 0, patient, func() { d.cutOff(d.c.leader(), cut) })
+			d.suffer("the leading broker's routes silent", 0, patient, func() { d.cutOff(d.c.leader(), silent) })
+			d.suffer("a broker cut off that does not lead", 0, patient, func() { d.cutOff((d.c.leader()+1)%3, cut) })
 		}
-		d.suffer("two of three brokers down", 0, patient, d.loseQuorum)
+		d.suffer("all brokers down but the leader", 0, patient, func() { d.loseQuorum(false) })
 		if long {
-			d.suffer("rolling restart of all instances", recovery, patient, d.roll)
+			d.suffer("the leader down and another broker", 0, patient, func() { d.loseQuorum(true) })
 		}
+		d.suffer("rolling restart of all instances", recovery, patient, d.roll)
 	}
 	d.settle()
 }
@@ -153,23 +155,28 @@ func (d *drill) ready(s *shop) {
 	})
 }
 
-// cutOff separates the queue's leader from the other brokers, but not from the
-// instances that are connected to it.
-func (d *drill) cutOff(how linkState) {
-	i := d.c.leader()
-	d.c.isolate(i, func(l *link) { l.set(how) })
+// cutOff separates a broker from the others, but not from the instances that are
+// connected to it: they leave it by themselves.
+func (d *drill) cutOff(broker int, how linkState) {
+	d.t.Helper()
+	d.c.isolate(broker, func(l *link) { l.set(how) })
 	d.p.pause()
-	d.c.isolate(i, func(l *link) { l.set(whole) })
-	for n := range d.c.shops {
-		d.ready(d.c.shops[n].Load())
+	for i := range d.c.shops {
+		d.ready(d.c.shops[i].Load())
 	}
+	d.c.isolate(broker, func(l *link) { l.set(whole) })
 }
 
-// loseQuorum stops two brokers, looks at what an instance says meanwhile, and
-// brings them back.
-func (d *drill) loseQuorum() {
+// loseQuorum stops two brokers, looks at what every instance says meanwhile, and
+// brings them back. A leader that is left takes itself for one for a while.
+func (d *drill) loseQuorum(leader bool) {
 	d.t.Helper()
-	down := d.random.Perm(3)[:2]
+	left := d.c.leader()
+	if leader {
+		left = (left + 1 + d.random.IntN(2)) % 3
+	}
+	down := []int{(left + 1) % 3, (left + 2) % 3}
+	began := time.Now()
 	for _, i := range down {
 		d.c.brokers[i].kill()
 	}
@@ -179,6 +186,18 @@ func (d *drill) loseQuorum() {
 		asking.Go(func() { d.withoutQuorum(d.c.shops[i].Load(), key) })
 	}
 	asking.Wait()
+	for i := range d.c.shops {
+		s := d.c.shops[i].Load()
+		eventually(d.t, "an instance without a quorum is not ready", func() bool {
+			a, err := s.ask("GET", "http://"+s.ops+"/readyz", "")
+			return err == nil && a.code == http.StatusServiceUnavailable
+		})
+		a, err := s.ask("GET", "/orders/01000000-0000-7000-8000-000000000000?email="+keyed, "")
+		if err != nil || a.code != http.StatusServiceUnavailable {
+			d.t.Errorf("without a quorum an order that nobody knows is answered %d %v, want 503: it may be known elsewhere", a.code, err)
+		}
+	}
+	d.t.Logf("no instance is ready %v after the loss", time.Since(began).Round(100*time.Millisecond))
 	for _, i := range down {
 		d.c.startBroker(i)
 	}
@@ -206,9 +225,9 @@ func (d *drill) withoutQuorum(s *shop, key string) {
 			d.t.Errorf("without a quorum a POST is answered after %v, Retry-After %q", took, a.header.Get("Retry-After"))
 		}
 	}
-	for path, code := range map[string]int{"http://" + s.ops + "/livez": 200, "http://" + s.ops + "/readyz": 503, "/products": 200} {
-		if a, err := s.ask("GET", path, ""); err != nil || a.code != code {
-			d.t.Errorf("without a quorum %s: %d %v, want %d", path, a.code, err, code)
+	for _, path := range []string{"http://" + s.ops + "/livez", "/products"} {
+		if a, err := s.ask("GET", path, ""); err != nil || a.code != http.StatusOK {
+			d.t.Errorf("without a quorum %s: %d %v, want 200", path, a.code, err)
 		}
 	}
 }
