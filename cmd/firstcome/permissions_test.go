@@ -1,12 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,8 +84,7 @@ func (s *site) permissions(t *testing.T) {
 	}
 }
 
-// inspector looks at everything, with nats.go and, where it was built, the nats
-// CLI: task nats builds it, and so does the gate.
+// inspector looks at everything, with nats.go and with the nats CLI.
 func (s *site) inspector(t *testing.T, sale *shop) {
 	nc := s.connect("inspector")
 	js, err := jetstream.New(nc)
@@ -115,9 +117,16 @@ func (s *site) inspector(t *testing.T, sale *shop) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if msg, err := ordered.Next(jetstream.FetchMaxWait(patience)); err != nil || msg.Subject() != "ledger.tshirt.1" {
-		t.Errorf("the first entry: %v, %v", msg, err)
-	}
+	eventually(t, "the ledger is read from its beginning", func() bool {
+		msg, err := ordered.Next(jetstream.FetchMaxWait(patience))
+		if errors.Is(err, nats.ErrNoResponders) {
+			return false // its consumer is being made
+		}
+		if err != nil || msg.Subject() != "ledger.tshirt.1" {
+			t.Fatalf("the first entry: %v, %v", msg, err)
+		}
+		return true
+	})
 	queue, err := js.Consumer(ctx, "ORDERS", "tshirt")
 	if err != nil {
 		t.Fatal(err)
@@ -129,30 +138,18 @@ func (s *site) inspector(t *testing.T, sale *shop) {
 	finish(t, with(command(t, "audit", "--context", "inspector"), environ,
 		"FIRSTCOME_NATS_TOKEN=of-somebody-else")).want(t, 0, "ok: ") // a context stands for itself alone
 	finish(t, with(command(t, "stock", "ls", "--context", "nobody"), environ)).want(t, 1, "nobody")
-	t.Run("nats CLI", func(t *testing.T) { s.natsCLI(t, environ) })
+	t.Run("nats CLI", func(t *testing.T) { s.natsCLI(t, environ, sale) })
 }
 
-// natsCLI runs the commands that the README shows an inspector.
-func (s *site) natsCLI(t *testing.T, environ string) {
-	path, err := filepath.Abs(filepath.Join("..", "..", "bin", "nats"))
+// natsCLI looks with the nats CLI as the README shows, and may not touch.
+func (s *site) natsCLI(t *testing.T, environ string, sale *shop) {
+	path, err := natsBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(path); err != nil {
-		if path, err = exec.LookPath("nats"); err != nil {
-			t.Skip("there is no nats CLI; task nats builds it")
-		}
-	}
-	run := func(limit, timeout time.Duration, args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, path, append([]string{"--context", "inspector", "--timeout", timeout.String()}, args...)...)
-		cmd.Env = append(os.Environ(), environ)
-		out, err := cmd.CombinedOutput()
-		if ctx.Err() != nil {
-			err = nil // it would have gone on
-		}
-		return string(out), err
+	nats := func(timeout string, args ...string) *exec.Cmd {
+		cmd := exec.Command(path, append([]string{"--context", "inspector", "--timeout", timeout}, args...)...)
+		return with(cmd, append(os.Environ(), environ)...)
 	}
 	for _, look := range []struct{ args, want string }{
 		{"stream ls", "ORDERS"},
@@ -164,19 +161,45 @@ func (s *site) natsCLI(t *testing.T, environ string) {
 		{"sub dead.> --all --raw --terminate-at-end", "garbage"},
 		{"sub ledger.tshirt.* --all --raw --terminate-at-end", `"n":2`},
 	} {
-		if out, err := run(patience, 5*time.Second, strings.Fields(look.args)...); err != nil || !strings.Contains(out, look.want) {
-			t.Errorf("nats %s: %v, want %q\n%s", look.args, err, look.want, out)
-		}
+		finish(t, nats("10s", strings.Fields(look.args)...)).want(t, 0, look.want)
 	}
-	if out, err := run(2*time.Second, time.Second, "kv", "watch", "stock"); err != nil || !strings.Contains(out, `"supplied":10`) {
-		t.Errorf("nats kv watch: %v\n%s", err, out)
-	}
-	for _, touch := range []string{
-		"consumer next ORDERS tshirt", "stream purge ORDERS -f", "stream purge LEDGER -f", "stream rm DEAD -f",
-		"consumer rm ORDERS tshirt -f", "kv del stock tshirt -f",
+	statuses := begin(t, nats("10s", "sub", "status.>"))
+	statuses.await(`Subscribing on status.>`)
+	watch := begin(t, nats("10s", "kv", "watch", "stock"))
+	watch.await(`"supplied":10`)
+	sale.buy("heard@example.com", 1).order(t)
+	statuses.await(`status\.heard=40example=2Ecom\.(?s:.*)"status":"accepted"`)
+	watch.await(`"decided":8`)
+
+	tries := map[*process]string{} // and what each must not publish to
+	for touch, subject := range map[string]string{
+		"consumer next ORDERS tshirt":  "$JS.API.CONSUMER.MSG.NEXT.ORDERS.tshirt",
+		"stream purge ORDERS -f":       "$JS.API.STREAM.PURGE.ORDERS",
+		"stream purge LEDGER -f":       "$JS.API.STREAM.PURGE.LEDGER",
+		"stream rm DEAD -f":            "$JS.API.STREAM.DELETE.DEAD",
+		"consumer rm ORDERS tshirt -f": "$JS.API.CONSUMER.DELETE.ORDERS.tshirt",
+		"kv del stock tshirt -f":       "$KV.stock.tshirt",
+		"pub orders.tshirt {}":         "orders.tshirt",
 	} {
-		if out, err := run(patience, 500*time.Millisecond, strings.Fields(touch)...); err == nil {
-			t.Errorf("nats %s was allowed\n%s", touch, out)
+		tries[begin(t, nats("2s", strings.Fields(touch)...))] = subject
+	}
+	for try, subject := range tries {
+		if try.exit() == 0 {
+			t.Errorf("%v was allowed\n%s", try.cmd.Args, try.said)
 		}
+		refusal := regexp.MustCompile(`NATS CLI[^"]*" - "SHOP/user:inspector" - Publish Violation - Subject "` + regexp.QuoteMeta(subject) + `"`)
+		eventually(t, "a server refuses "+subject, func() bool {
+			return slices.ContainsFunc(s.nodes[:], func(node *process) bool { return refusal.MatchString(node.said.String()) })
+		})
 	}
 }
+
+// natsBinary builds the nats CLI, once, from the module that the gate uses.
+var natsBinary = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(buildDir, "nats")
+	out, err := exec.Command("go", "-C", filepath.Join("..", "..", ".ci", "tools"), "build", "-o", path, "github.com/nats-io/natscli/nats").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, err
+})
