@@ -28,7 +28,7 @@ func (nobody) Conflict(sale.ProductID)                               {}
 
 // rig is an instance without its web side.
 type rig struct {
-	srv      *natsd.Server
+	srv      *natsd.Server // nil if it is not the rig's own
 	conn     *broker.Conn
 	stocks   *broker.Stocks
 	ledger   *broker.Ledger
@@ -44,8 +44,20 @@ type rig struct {
 	unhear  func() error
 }
 
-// newRig starts everything but the workers, on what dir holds.
+// newRig starts a server on what dir holds, and everything but the workers.
 func newRig(b *testing.B, dir string, products int) *rig {
+	b.Helper()
+	srv, err := natsd.Start(context.Background(), natsd.Config{Listen: "127.0.0.1:0", StoreDir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := openRig(b, broker.Options{InProcess: srv}, 1, products)
+	r.srv = srv
+	return r
+}
+
+// openRig starts everything but the workers on a server that is there.
+func openRig(b *testing.B, options broker.Options, replicas, products int) *rig {
 	b.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &rig{stop: stop, book: sale.NewBook(10_000_000)}
@@ -56,11 +68,9 @@ func newRig(b *testing.B, dir string, products int) *rig {
 		}
 	}
 	var err error
-	r.srv, err = natsd.Start(ctx, natsd.Config{Listen: "127.0.0.1:0", StoreDir: dir, Logger: slog.New(slog.DiscardHandler)})
+	r.conn, err = broker.Connect(options)
 	must(err)
-	r.conn, err = broker.Connect(broker.Options{InProcess: r.srv})
-	must(err)
-	layout := broker.Layout{Replicas: 1, MaxMessages: 10_000_000}
+	layout := broker.Layout{Replicas: replicas, MaxMessages: 10_000_000}
 	for i := range products {
 		stock, err := sale.NewStock(sale.ProductID(fmt.Sprintf("p%d", i)), 1_000_000_000, 0)
 		must(err)
@@ -119,17 +129,24 @@ func (r *rig) close(b *testing.B) {
 	r.shop.Close()
 	_ = r.unhear()
 	r.conn.Close()
+	if r.srv == nil {
+		return
+	}
 	if err := r.srv.Stop(context.Background()); err != nil {
 		b.Error(err)
 	}
 }
 
 // place has buyers place n orders of new addresses, round and round the products.
-func (r *rig) place(b *testing.B, buyers, n int) {
+func (r *rig) place(b *testing.B, buyers, n int) { placeAt(b, []*rig{r}, buyers, n) }
+
+// placeAt spreads the buyers over several instances.
+func placeAt(b *testing.B, rigs []*rig, buyers, n int) {
 	b.Helper()
 	var next atomic.Int64
 	var placing sync.WaitGroup
-	for range buyers {
+	for buyer := range buyers {
+		r := rigs[buyer%len(rigs)]
 		placing.Go(func() {
 			for {
 				i := int(next.Add(1))
