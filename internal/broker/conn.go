@@ -70,7 +70,8 @@ func Connect(o Options) (*Conn, error) {
 		c.orders.Close()
 		return nil, err
 	}
-	if c.js, err = jetstream.New(c.orders, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
+	if c.js, err = jetstream.New(c.orders, jetstream.WithDefaultTimeout(apiTimeout),
+		jetstream.WithPublishAsyncTimeout(storeTimeout)); err == nil { // without it, lost answers are waited for for ever
 		c.feed, err = jetstream.New(c.broadcast, jetstream.WithDefaultTimeout(apiTimeout))
 	}
 	if err != nil {

@@ -198,7 +198,10 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	defer cancel()
 	var ack *jetstream.PubAck
 	if err == nil {
-		ack, err = l.intake.confirm(ctx, msg, future)
+		ack, err = answer(ctx, future)
+	}
+	if unanswered(err) {
+		ack, err = l.intake.resend(ctx, msg)
 	}
 	if err != nil {
 		g.err = publishError(err)
@@ -211,25 +214,34 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	close(g.done)
 }
 
-// confirm waits for the queue's answer to a message that was sent. Once the
-// connection or the answer is lost, it sends it again until ctx ends.
-func (in *Intake) confirm(ctx context.Context, msg *nats.Msg, future jetstream.PubAckFuture) (ack *jetstream.PubAck, err error) {
-	timeout := time.NewTimer(storeTimeout)
-	defer timeout.Stop()
+// answer waits for the queue's answer to a message that was sent, storeTimeout at
+// most.
+func answer(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
 	select {
-	case ack = <-future.Ok():
+	case ack := <-future.Ok():
 		return ack, nil
-	case err = <-future.Err():
-		if !disconnected(err) {
-			return nil, err
-		}
-	case <-timeout.C:
+	case err := <-future.Err():
+		return nil, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
+}
+
+// unanswered tells whether a message may be in the queue or not: its connection or
+// its answer was lost. So it is sent again, as is one that the client held back
+// because too many others are unanswered.
+func unanswered(err error) bool {
+	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) || errors.Is(err, nats.ErrDisconnected) ||
+		errors.Is(err, jetstream.ErrTooManyStalledMsgs)
+}
+
+// resend publishes until there is an answer, if only a refusal, or ctx ends.
+func (in *Intake) resend(ctx context.Context, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	_ = retry(ctx, func() error { // err is what the last attempt said
 		if ack, err = in.conn.js.PublishMsg(ctx, msg); disconnected(err) {
 			return err
 		}
-		return nil // an answer, if only a refusal
+		return nil
 	})
 	return ack, err
 }

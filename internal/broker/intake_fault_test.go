@@ -3,6 +3,8 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +85,25 @@ func TestNoAnswerAtAll(t *testing.T) {
 	if token := receive(t, heard); token != "b=40x=2Ecom" {
 		t.Errorf("%s was told that it is in the queue", token)
 	}
+}
+
+// TestLostAnswersAreForgotten: the client takes 4000 unanswered messages at most,
+// and answers that never come must not fill that room for good.
+func TestLostAnswersAreForgotten(t *testing.T) {
+	w := on(t, one)
+	g, _, d := w.behind(t, broker.Grouping{MaxOrders: 1, MaxWait: ever, InFlight: 1})
+	g.losing(isStored)
+	var buyers sync.WaitGroup
+	for i := range 4000 {
+		buyers.Go(func() {
+			if err := d.Place(within(t), "shirt", newOrder(fmt.Sprintf("b%d@x.com", i))); err == nil {
+				t.Error("an order is in the queue without an answer")
+			}
+		})
+	}
+	buyers.Wait()
+	g.losing(nil)
+	d.place(t, "a@x.com")
 }
 
 // TestBrokerAway: what was refused is not published once the broker is back.
