@@ -302,13 +302,10 @@ func (l *lane) ripe() bool {
 
 // maxPatience bounds how far slow decisions stretch MaxWait, so that an order is
 // stored in good time even if nothing is decided at all.
-const maxPatience = 50
+const maxPatience = 250 * time.Millisecond
 
 // patience is how long a group may gather.
-func (l *lane) patience() time.Duration {
-	wait := l.intake.group.MaxWait
-	return min(max(wait, l.pace), maxPatience*wait)
-}
+func (l *lane) patience() time.Duration { return max(l.intake.group.MaxWait, min(l.pace, maxPatience)) }
 
 // release sends what has gathered, if that is enough now that a group was decided.
 func (l *lane) release() {

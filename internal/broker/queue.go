@@ -27,8 +27,10 @@ type Queue struct {
 // NewQueue makes the queue of a product whose consumer exists.
 func NewQueue(c *Conn, product sale.ProductID) *Queue { return &Queue{js: c.js, product: product} }
 
-// Next implements sale.Queue.
+// Next implements sale.Queue. A server that was silent all the while is an error,
+// not an empty queue.
 func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
+	silent := false
 	for {
 		if q.messages == nil {
 			if err := q.open(ctx); err != nil {
@@ -39,10 +41,12 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 		switch {
 		case err == nil:
 			return q.delivery(ctx, msg)
+		case ctx.Err() != nil && silent:
+			return nil, fmt.Errorf("consumer %s: %w", q.product, jetstream.ErrNoHeartbeat)
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			continue // the next pull finds the consumer's new leader
+			silent = true // the next pull finds the consumer's new leader
 		default:
 			q.Close()
 			return nil, fmt.Errorf("consumer %s: %w", q.product, err)

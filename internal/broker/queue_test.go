@@ -178,6 +178,31 @@ func TestUnpinNeedsAQueue(t *testing.T) {
 	}
 }
 
+// A queue that says nothing at all is not an empty one.
+func TestSilentQueueIsNotEmpty(t *testing.T) {
+	w := on(t, one)
+	w.sell(t, 5, "shirt")
+	g := w.gate()
+	q := newQueue(t, dial(t, w.options(t, g)))
+	next := func() (context.Context, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // as a worker waits
+		defer cancel()
+		_, err := q.Next(ctx)
+		return ctx, err
+	}
+	if ctx, err := next(); err != ctx.Err() {
+		t.Fatalf("of an empty queue it says %v", err)
+	}
+	g.swallow(true)
+	defer g.swallow(false)
+	for _, silence := range []string{"no heartbeat", "nobody to ask"} {
+		if ctx, err := next(); err == nil || err == ctx.Err() {
+			t.Errorf("of a silent server (%s) it says %v", silence, err)
+		}
+		q.Close()
+	}
+}
+
 func TestEpochIsTheStreamsCreation(t *testing.T) {
 	w := on(t, three)
 	q := newQueue(t, w.sell(t, 5, "shirt"))

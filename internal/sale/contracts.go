@@ -27,8 +27,9 @@ var (
 // only after the one before was acknowledged (P2). A message that is not
 // acknowledged is delivered again, to this holder or another, for ever (P3).
 type Queue interface {
-	// Next waits for the next delivery. It fails when ctx ends or the queue cannot
-	// be reached; calling it again goes on where it was.
+	// Next waits for the next delivery. It returns ctx.Err() itself when none came
+	// before ctx ended, and another error when the queue could not be reached;
+	// calling it again goes on where it was.
 	Next(ctx context.Context) (Delivery, error)
 }
 

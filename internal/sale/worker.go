@@ -67,6 +67,10 @@ const finishTime = 10 * time.Second
 // something behind. A queue may need a good part of it to notice a lost server.
 const idleTime = 3 * time.Second
 
+// silenceTime is how long a queue may be out of reach before the product counts as
+// stuck: longer than an election takes.
+const silenceTime = 10 * time.Second
+
 // worrying is the failure in a row from which on the product counts as stuck: the
 // ones before look like a change of leader.
 const worrying = 5
@@ -99,7 +103,8 @@ func (w *Worker) Run(ctx context.Context) {
 	}()
 
 	idle, seen := true, w.Newest() // seen before the last wait
-	for attempt := 0; ctx.Err() == nil; {
+	attempt, since := 0, time.Time{}
+	for ctx.Err() == nil {
 		// An entry that is still missing after a whole wait is nobody's any more.
 		// Elsewhere the one who decides is about to write it.
 		newest := w.Newest()
@@ -109,19 +114,27 @@ func (w *Worker) Run(ctx context.Context) {
 		seen = newest
 		waiting, stop := context.WithTimeout(ctx, idleTime)
 		d, err := w.Queue.Next(waiting)
-		idle = waiting.Err() != nil
+		idle = err != nil && err == waiting.Err() // wrapped, it is a queue that does not answer
 		stop()
-		switch {
-		case err == nil:
+		if err == nil || idle {
+			if attempt > 0 && w.untidy == 0 {
+				w.stuck.Store(nil)
+			}
 			attempt = 0
-			w.handle(ctx, lasting, d)
-		case idle:
-			attempt = 0
-		default:
-			w.report("the queue cannot be read", err, attempt)
-			pause(ctx, attempt)
-			attempt++
+			if err == nil {
+				w.handle(ctx, lasting, d)
+			}
+			continue
 		}
+		if attempt == 0 {
+			since = time.Now()
+		}
+		w.report("the queue cannot be read", err, attempt)
+		if time.Since(since) > silenceTime {
+			w.stuck.Store(&err)
+		}
+		pause(ctx, attempt)
+		attempt++
 	}
 }
 

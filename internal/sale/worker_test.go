@@ -113,6 +113,33 @@ func TestStuckUntilTheStoreIsBack(t *testing.T) {
 	})
 }
 
+// A queue that cannot be read for longer than an election takes stops the product,
+// until it can be read again (P5).
+func TestQueueOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 5})
+		back := time.Now().Add(time.Minute)
+		i := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
+			if call == saletest.CallNext && time.Now().Before(back) {
+				return saletest.LoseWrite
+			}
+			return saletest.Pass
+		}}, newBook())
+		time.Sleep(8 * time.Second)
+		if err := i.worker.Stuck(); err != nil {
+			t.Errorf("stuck after a moment: %v", err)
+		}
+		time.Sleep(8 * time.Second)
+		if err := i.worker.Stuck(); err == nil {
+			t.Error("not stuck")
+		}
+		time.Sleep(2 * time.Minute) // and nothing to do
+		if err := i.worker.Stuck(); err != nil {
+			t.Errorf("still stuck: %v", err)
+		}
+	})
+}
+
 // Slow work is reported as in progress, so nobody else gets the message, and each
 // message takes its time.
 func TestProcessingTime(t *testing.T) {
