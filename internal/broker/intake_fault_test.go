@@ -103,7 +103,7 @@ func TestLostAnswersAreForgotten(t *testing.T) {
 	}
 	buyers.Wait()
 	g.losing(nil)
-	d.place(t, "a@x.com")
+	eventually(t, "there is room again", func() bool { return d.Place(within(t), "shirt", newOrder("a@x.com")) == nil })
 }
 
 // TestBrokerAway: what was refused is not published once the broker is back.
