@@ -63,7 +63,7 @@ func TestASocketOpensWithTheBook(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Supplied = 1000, 1000 })
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour }) // or lost outcomes are looked up, in any order
-	old := bought(t, buy(t, addr, orderBody("a@b.de"))) // undecided, and older than the newest 20
+	old := bought(t, buy(t, addr, orderBody("a@b.de")))                           // undecided, and older than the newest 20
 	var ids []sale.OrderID
 	for range 24 {
 		ids = append(ids, bought(t, buy(t, addr, orderBody("a@b.de"))))
