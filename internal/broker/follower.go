@@ -22,6 +22,7 @@ type Follower struct {
 	conn   *Conn
 	book   *sale.Book
 	shop   *Shop
+	ledger *Ledger
 	orders jetstream.Stream
 
 	// Owned by Run's goroutine.
@@ -45,13 +46,17 @@ type Follower struct {
 // full the client drops, which shows as a gap and is read from the stream.
 const lineBuffer = 4096
 
-// NewFollower binds to the queue's stream, which must exist.
+// NewFollower binds to the streams of queue and ledger, which must exist.
 func NewFollower(ctx context.Context, c *Conn, book *sale.Book, shop *Shop) (*Follower, error) {
 	orders, err := c.feed.Stream(ctx, ordersStream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
 	}
-	f := &Follower{conn: c, book: book, shop: shop, orders: orders, want: make(chan struct{}, 1), reached: make(chan struct{})}
+	ledger, err := OpenLedger(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	f := &Follower{conn: c, book: book, shop: shop, ledger: ledger, orders: orders, want: make(chan struct{}, 1), reached: make(chan struct{})}
 	f.catching.run = f.catchUp
 	return f, nil
 }
@@ -97,7 +102,7 @@ func (f *Follower) begin(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
-	if err := f.shop.tell(ctx, f.book); err != nil {
+	if err := f.shop.tell(ctx, f.book, f.ledger); err != nil {
 		f.conn.log.Debug("the book begins without the last entries; CatchUp brings them", "err", err)
 	}
 }
@@ -275,7 +280,7 @@ func (f *Follower) catchUp() error {
 	if err := f.shop.catchUp(ctx); err != nil {
 		return err
 	}
-	return f.shop.tell(ctx, f.book)
+	return f.shop.tell(ctx, f.book, f.ledger)
 }
 
 // await waits until the line of that queue has been followed up to a sequence.

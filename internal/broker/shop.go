@@ -196,7 +196,7 @@ func (s *Shop) read(ctx context.Context, to uint64) error {
 
 // tell brings the book up to what the stock values say was decided. A last entry
 // that the ledger does not have yet is in the value itself.
-func (s *Shop) tell(ctx context.Context, book *sale.Book) error {
+func (s *Shop) tell(ctx context.Context, book *sale.Book, ledger *Ledger) error {
 	s.mu.RLock()
 	items := maps.Clone(s.items)
 	s.mu.RUnlock()
@@ -205,7 +205,7 @@ func (s *Shop) tell(ctx context.Context, book *sale.Book) error {
 		if book.Entries(p) >= n {
 			continue
 		}
-		if err := book.AwaitEntries(ctx, p, n-1); err != nil {
+		if err := book.Reach(ctx, ledger, p, n-1); err != nil {
 			return err
 		}
 		stock, err := sale.DecodeStock(it.value)

@@ -141,6 +141,54 @@ func (b *Book) AwaitEntries(ctx context.Context, product ProductID, n uint64) er
 	}
 }
 
+// A feed that lost its server may be away for longer than an election takes.
+const (
+	feedLag = 250 * time.Millisecond // then the ledger itself is asked
+	maxRead = 1000                   // entries to ask for; with more missing, the feed is faster
+)
+
+// Reach waits like AwaitEntries, and reads from the ledger what the book's feed
+// does not bring for a while.
+func (b *Book) Reach(ctx context.Context, ledger Ledger, product ProductID, n uint64) error {
+	for {
+		soon, cancel := context.WithTimeout(ctx, feedLag)
+		err := b.AwaitEntries(soon, product, n)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if n-b.Entries(product) <= maxRead {
+			if readErr := b.read(ctx, ledger, product, n); readErr != nil {
+				err = fmt.Errorf("%w, and the ledger: %w", err, readErr)
+			}
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// read applies entries up to n. Others may apply them meanwhile.
+func (b *Book) read(ctx context.Context, ledger Ledger, product ProductID, n uint64) error {
+	for next := b.Entries(product) + 1; next <= n; next = b.Entries(product) + 1 {
+		data, err := ledger.Entry(ctx, product, next)
+		if err != nil {
+			return err
+		}
+		entry, err := DecodeEntry(data)
+		if err == nil && (entry.Product != product || entry.N != next) {
+			err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
+		}
+		if err == nil {
+			err = b.Apply(entry)
+		}
+		if err != nil {
+			return fmt.Errorf("entry %d of %s: %w", next, product, err)
+		}
+	}
+	return nil
+}
+
 // Apply adds the next entry of a product's ledger. An entry that was applied
 // before changes nothing; one that leaves a gap is an error, and changes nothing.
 func (b *Book) Apply(e *Entry) error {

@@ -22,7 +22,7 @@ func (w *Worker) load(ctx context.Context) error {
 		return fmt.Errorf("load the stock: %w", err)
 	}
 	if stock.Last != nil {
-		if err := w.Book.AwaitEntries(step, w.Product, stock.Entries-1); err != nil {
+		if err := w.Book.Reach(step, w.Ledger, w.Product, stock.Entries-1); err != nil {
 			return err
 		}
 		known := w.Book.Entries(w.Product) >= stock.Entries
