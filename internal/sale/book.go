@@ -52,6 +52,7 @@ type buyer struct {
 	nameLen uint8
 	newest  uint32 // order + 1, 0: none
 	waiting uint32 // orders undecided
+	changes uint32 // orders that came or were decided, may wrap around
 }
 
 type gotKey struct {
@@ -245,6 +246,7 @@ func (b *Book) decide(l *line, o *EntryOrder, at int64) {
 	r.quantity = uint16(o.Quantity)
 	r.placedAt = o.PlacedAt.UnixMicro()
 	r.decidedAt, r.place, r.outcome = at, o.Place, o.Outcome
+	b.buyers.at(who).changes++
 	if o.Outcome == Accepted {
 		b.got[gotKey{who, l.index}] += int64(o.Quantity)
 	}
@@ -278,7 +280,9 @@ func (b *Book) Expect(m *Message, lines []Line) {
 		r := b.orders.at(b.push(l, who, o))
 		l.issued++
 		r.place = l.issued
-		b.buyers.at(who).waiting++
+		w := b.buyers.at(who)
+		w.waiting++
+		w.changes++
 	}
 	if l.issued == before {
 		return // nobody new waits

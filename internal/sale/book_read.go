@@ -77,6 +77,18 @@ func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
 	return b.status(i), true
 }
 
+// Changes is a number that is another one whenever something about the buyer's
+// orders is new.
+func (b *Book) Changes(e Email) uint32 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	who, ok := b.findBuyer(e)
+	if !ok {
+		return 0
+	}
+	return b.buyers.at(who).changes
+}
+
 // Newest are the buyer's orders, newest first, at most max.
 func (b *Book) Newest(e Email, max int) []Status {
 	return b.walk(e, func(taken int, _ uint32) bool { return taken < max })

@@ -23,13 +23,14 @@ type timing struct {
 	ping  time.Duration // between pings
 	pong  time.Duration // for the answer to one
 	line  time.Duration // between line frames to one socket
+	sweep time.Duration // between looks for what no broadcast told
 	pause time.Duration // that a pending frame may wait for another
 	close time.Duration // for the other side's goodbye
 	retry time.Duration // before the leader is asked again, and up to half as much more
 }
 
 // hub knows every open socket by its buyer. There is one per instance, with one
-// goroutine of its own (runLines) and two per socket, see socket.
+// goroutine of its own (run) and two per socket, see socket.
 type hub struct {
 	book    *sale.Book
 	shop    Shop
@@ -51,7 +52,7 @@ type hub struct {
 func newHub(s *Server) *hub {
 	return &hub{
 		book: s.book, shop: s.shop, catchUp: s.catchUp, log: s.log, now: s.now,
-		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond,
+		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, sweep: time.Second,
 			pause: 10 * time.Millisecond, close: time.Second, retry: time.Second},
 		buyers: map[string][]*socket{},
 	}
@@ -172,37 +173,43 @@ func (h *hub) stop(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// runLines tells waiting buyers, a few times a second, how far their lines have
-// come, until ctx ends.
-func (h *hub) runLines(ctx context.Context) {
-	tick := time.NewTicker(h.timing.line)
-	defer tick.Stop()
-	var waiting []*socket
+// run tells waiting buyers, a few times a second, how far their lines have come,
+// and looks for what no broadcast told, until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	lines, sweep := time.NewTicker(h.timing.line), time.NewTicker(h.timing.sweep)
+	defer lines.Stop()
+	defer sweep.Stop()
+	var sockets []*socket
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-		}
-		waiting = h.waiting(waiting[:0])
-		budget := lineBudget
-		for _, s := range waiting {
-			if budget -= h.tellLines(s); budget <= 0 {
-				break
+		case <-sweep.C:
+			sockets = h.those(sockets[:0], func(*socket) bool { return true })
+			for _, s := range sockets {
+				s.checkMissed()
+			}
+		case <-lines.C:
+			sockets = h.those(sockets[:0], func(s *socket) bool { return s.waits.Load() })
+			budget := lineBudget
+			for _, s := range sockets {
+				if budget -= h.tellLines(s); budget <= 0 {
+					break
+				}
 			}
 		}
-		clear(waiting)
+		clear(sockets)
 	}
 }
 
-// waiting appends the sockets whose buyers wait, in an order that differs each
-// time (a map's), so that nobody is always beyond the budget.
-func (h *hub) waiting(list []*socket) []*socket {
+// those appends the sockets of which is says yes, quickly, in an order that differs
+// each time (a map's), so that nobody is always beyond a budget.
+func (h *hub) those(list []*socket, is func(*socket) bool) []*socket {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, sockets := range h.buyers {
 		for _, s := range sockets {
-			if s.waits.Load() {
+			if is(s) {
 				list = append(list, s)
 			}
 		}
@@ -215,17 +222,7 @@ func (h *hub) waiting(list []*socket) []*socket {
 // newest matters.
 func (h *hub) tellLines(s *socket) int {
 	waits := h.book.Waits(s.email)
-	if len(waits) == 0 {
-		// It was shown an order as pending that is not: a broadcast was lost, or
-		// is still on its way. Twice in a row, it is looked up (P6).
-		if s.unexplained++; s.unexplained >= 2 {
-			s.unexplained = 0
-			s.markStale(false)
-		}
-		return 0
-	}
-	s.unexplained = 0
-	if !s.linesSent() {
+	if len(waits) == 0 || !s.linesSent() {
 		return 0
 	}
 	var text [][]byte

@@ -172,7 +172,7 @@ func TestLines(t *testing.T) {
 func TestLinesAreMerged(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
-	id := bought(t, buy(t, addr, orderBody("a@b.de")))
+	bought(t, buy(t, addr, orderBody("a@b.de")))
 	to := &socket{hub: s.hub, email: "a@b.de", wake: make(chan struct{}, 1)}
 	tell := func(want int) {
 		t.Helper()
@@ -191,15 +191,50 @@ func TestLinesAreMerged(t *testing.T) {
 	to.newLines = nil
 	tell(1)
 	to.newLines = nil
-	status, _ := w.book.Status(id, "a@b.de")
 	w.decide(t)
 	tell(0)
-	if to.stale {
-		t.Error("the outcome may still be on its way")
+}
+
+// What was never broadcast to this instance is shown all the same: another one's
+// broadcasts are lost with its connection, and the book is not (P6).
+func TestLostBroadcastsAreMadeUpFor(t *testing.T) {
+	w := newTown(t, "tshirt", "mug")
+	often := func(s *Server) { s.hub.timing.sweep = time.Millisecond }
+	s, addr := open(t, w, nil, often)
+	_, elsewhere := open(t, w, nil, often)
+	tab := attend(t, s, addr, "a@b.de")
+	one := bought(t, buy(t, elsewhere, `{"email":"a@b.de","product":"tshirt"}`))
+	tab.wantOrder(one, "pending")
+	other := bought(t, buy(t, elsewhere, `{"email":"a@b.de","product":"mug"}`))
+	tab.wantOrder(other, "pending")
+	w.decide(t)
+	ends := map[string]bool{tab.order().Order.ID: true, tab.order().Order.ID: true}
+	if !ends[one.String()] || !ends[other.String()] {
+		t.Errorf("%v were told, not %s and %s", ends, one, other)
 	}
-	tell(0)
-	if !to.stale {
-		t.Errorf("the outcome of %s was lost", status.ID)
+}
+
+// A socket whose buyer's orders are as they were is left alone.
+func TestSweepLooksUpWhatChanged(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil)
+	to := &socket{hub: s.hub, email: "a@b.de", wake: make(chan struct{}, 1)}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want bool
+	}{
+		{"nothing", func() {}, false},
+		{"an order", func() { bought(t, buy(t, addr, orderBody("a@b.de"))) }, true},
+		{"a look", func() { to.known.Store(w.book.Changes("a@b.de")) }, false},
+		{"somebody else's order", func() { bought(t, buy(t, addr, orderBody("c@b.de"))) }, false},
+		{"the outcome", func() { w.decide(t) }, true},
+	} {
+		to.stale = false
+		step.do()
+		if to.checkMissed(); to.stale != step.want {
+			t.Errorf("after %s: looked up %v", step.what, to.stale)
+		}
 	}
 }
 

@@ -237,7 +237,7 @@ func (s *Server) Serve(ln net.Listener) error {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var lines sync.WaitGroup
-	lines.Go(func() { s.hub.runLines(ctx) })
+	lines.Go(func() { s.hub.run(ctx) })
 	defer lines.Wait()
 	defer cancel()
 	if err := s.app.Listener(s.listener); err != nil {

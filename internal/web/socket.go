@@ -38,10 +38,10 @@ type socket struct {
 	wake  chan struct{} // there is something to take; holds one
 	gone  chan struct{} // closed when reading has ended
 	waits atomic.Bool   // an order was shown as pending
+	known atomic.Uint32 // the book's Changes when it was looked up last
 
 	// Of the hub's goroutine.
-	lines       []line // as told last
-	unexplained int
+	lines []line // as told last
 
 	// Of the writing goroutine.
 	shown shown
@@ -172,6 +172,15 @@ func (s *socket) markStale(lost bool) {
 	s.signal()
 }
 
+// checkMissed has the book looked up if the buyer's orders have changed since it
+// was. A broadcast is heard at most once, and the one who broadcasts may lose it
+// with his own connection; the book hears of everything, everywhere (P6).
+func (s *socket) checkMissed() {
+	if s.hub.book.Changes(s.email) != s.known.Load() {
+		s.markStale(false)
+	}
+}
+
 // setLines replaces line frames that were not sent yet.
 func (s *socket) setLines(text [][]byte) {
 	s.mu.Lock()
@@ -300,6 +309,7 @@ func (s *socket) turn() (leave bool, err error) {
 // catchUp shows what the book knows and the buyer was not shown yet: orders that
 // were shown as pending, all that are pending, and the newest ones.
 func (s *socket) catchUp() error {
+	s.known.Store(s.hub.book.Changes(s.email))
 	for id := range s.shown.pending {
 		if status, known := s.hub.book.Status(id, s.email); known && status.Outcome != sale.Pending {
 			if err := s.showStatus(&status); err != nil {
@@ -316,16 +326,25 @@ func (s *socket) catchUp() error {
 }
 
 func (s *socket) showStatus(status *sale.Status) error {
-	return s.show(&frame{id: status.ID, rev: status.Rev(), text: appendOrderFrame(nil, status.AppendJSON(nil))})
-}
-
-// show sends a frame, unless the buyer has seen as much or more of that order.
-func (s *socket) show(f *frame) error {
-	if !s.shown.news(f.id, f.rev, s.decided) {
+	if !s.news(status.ID, status.Rev()) {
 		return nil
 	}
-	s.waits.Store(len(s.shown.pending) > 0)
+	return s.send(appendOrderFrame(nil, status.AppendJSON(nil)))
+}
+
+func (s *socket) show(f *frame) error {
+	if !s.news(f.id, f.rev) {
+		return nil
+	}
 	return s.send(f.text)
+}
+
+// news tells whether the buyer is to be shown this, not having seen as much or
+// more of that order.
+func (s *socket) news(id sale.OrderID, rev int) bool {
+	news := s.shown.news(id, rev, s.decided)
+	s.waits.Store(len(s.shown.pending) > 0)
+	return news
 }
 
 func (s *socket) decided(id sale.OrderID) bool {
