@@ -33,6 +33,10 @@ func TestDriftIsRefusedAndNamed(t *testing.T) {
 		{"ORDERS", "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = false }},
 		{"ORDERS", "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
 		{"ORDERS", "allow_msg_ttl", func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
+		{"ORDERS", "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{"ORDERS", "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 3 }},
+		{"ORDERS", "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond }},
+		{"ORDERS", "consumer_limits", func(c *jetstream.StreamConfig) { c.ConsumerLimits.MaxAckPending = 1 }},
 		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish = nil }},
 		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish.Destination = "elsewhere.{{wildcard(1)}}" }},
 		{"ORDERS", "republish", func(c *jetstream.StreamConfig) { c.RePublish.HeadersOnly = true }},
@@ -45,11 +49,18 @@ func TestDriftIsRefusedAndNamed(t *testing.T) {
 		{"LEDGER", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 		{"LEDGER", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
 		{"LEDGER", "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
+		{"LEDGER", "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{"LEDGER", "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
+		{"LEDGER", "consumer_limits", func(c *jetstream.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Second }},
+		{"KV_stock", "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{"KV_stock", "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 3 }},
 		{"KV_stock", "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
 		{"KV_stock", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }},
 		{"KV_stock", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 		{"KV_stock", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
 		{"DEAD", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"dead.shirt"} }},
+		{"DEAD", "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = 2 * time.Minute }},
+		{"DEAD", "allow_msg_counter", func(c *jetstream.StreamConfig) { c.AllowMsgCounter = true }},
 		{"DEAD", "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
 		{"DEAD", "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
 	} {
@@ -141,6 +152,15 @@ func TestConsumerDriftIsRefusedAndNamed(t *testing.T) {
 		{"priority_policy", func(c *jetstream.ConsumerConfig) {
 			c.PriorityPolicy, c.PinnedTTL = jetstream.PriorityPolicyOverflow, 0
 		}},
+		{"priority_timeout", func(c *jetstream.ConsumerConfig) { c.PinnedTTL = time.Hour }},
+		{"mem_storage", func(c *jetstream.ConsumerConfig) { c.MemoryStorage = true }},
+		{"replay_policy", func(c *jetstream.ConsumerConfig) { c.ReplayPolicy = jetstream.ReplayOriginalPolicy }},
+		{"max_waiting", func(c *jetstream.ConsumerConfig) { c.MaxWaiting = 1 }},
+		{"max_expires", func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }},
+		{"pause_until", func(c *jetstream.ConsumerConfig) {
+			until := time.Now().Add(time.Hour)
+			c.PauseUntil = &until
+		}},
 		{"priority_groups", func(c *jetstream.ConsumerConfig) { c.PriorityGroups = []string{"others"} }},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
@@ -169,4 +189,52 @@ func TestConsumerDriftIsRefusedAndNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What gives more room than is needed, or is over, is the operator's own.
+func TestRoomIsNoDrift(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		c := w.sell(t, 5, "shirt")
+		js := w.admin(t)
+		dead := streamConfig(t, js, "DEAD")
+		dead.MaxConsumers, dead.Duplicates, dead.Description = 20_000, 2*time.Hour, "ours"
+		if _, err := js.UpdateStream(within(t), dead); err != nil {
+			t.Fatal(err)
+		}
+		shirt := consumerConfig(t, js, "shirt")
+		shirt.MaxWaiting, shirt.MaxRequestBatch, shirt.MaxRequestMaxBytes = 1000, 1, 1000
+		if err := js.DeleteConsumer(within(t), "ORDERS", "shirt"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateConsumer(within(t), "ORDERS", shirt); err != nil {
+			t.Fatal(err)
+		}
+		if err := broker.Provision(within(t), c, w.layout(t, 5, "shirt")); err != nil {
+			t.Error(err)
+		}
+		if err := broker.Verify(within(t), c, w.layout(t, 5, "shirt")); err != nil {
+			t.Error(err)
+		}
+		queue := broker.NewQueue(c, "shirt")
+		defer queue.Close()
+		publish(t, js, "shirt", []byte("first"))
+		if _, err := queue.Next(within(t)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPushConsumerIsDrift(t *testing.T) {
+	w := on(t, one)
+	c := w.sell(t, 5, "shirt")
+	js := w.admin(t)
+	if err := js.DeleteConsumer(within(t), "ORDERS", "shirt"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreatePushConsumer(within(t), "ORDERS", jetstream.ConsumerConfig{Durable: "shirt", FilterSubject: "orders.shirt",
+		DeliverSubject: "elsewhere", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
+	wantDrift(t, "provision", broker.Provision(within(t), c, w.layout(t, 5, "shirt")), "consumer shirt of ORDERS")
+	wantDrift(t, "verify", broker.Verify(within(t), c, w.layout(t, 5, "shirt")), "consumer shirt of ORDERS")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +31,13 @@ const (
 	pullExpiry = 3 * time.Second
 	pinTTL     = 5 * time.Second
 
+	maxWaiting = 512 // pulls of a product that wait at the server, one per instance
+
 	maxConsumers = 10_000 // of a stream; the server's own default is 1,000, watchers counted
 	history      = 64     // stock values kept per product
+	// Within these windows a message that is sent again is stored once: a group
+	// whose ack was lost, and a line that cannot be read, which may be met again.
+	ordersWindow = 2 * time.Minute
 	deadWindow   = time.Hour
 	// minPayload must fit a full group: sale.MaxLines orders with long addresses.
 	minPayload = 1 << 20
@@ -45,7 +49,7 @@ func (l Layout) streams() []jetstream.StreamConfig {
 		Description: "orders that wait for their decision, one durable consumer per product",
 		Retention:   jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: l.Replicas,
 		Discard: jetstream.DiscardNew, MaxMsgs: l.MaxMessages,
-		DenyDelete: true, DenyPurge: true, AllowDirect: true, MaxConsumers: maxConsumers,
+		DenyDelete: true, DenyPurge: true, AllowDirect: true, MaxConsumers: maxConsumers, Duplicates: ordersWindow,
 		RePublish: &jetstream.RePublish{Source: "orders.*", Destination: "line.{{wildcard(1)}}"},
 	}, {
 		Name:        ledgerStream,
@@ -77,13 +81,10 @@ func consumerConfig(p sale.ProductID) jetstream.ConsumerConfig {
 		Name: string(p), Durable: string(p), FilterSubject: ordersSubject(p),
 		Description: "decides the orders of " + string(p) + ", one message at a time",
 		AckPolicy:   jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 1, MaxDeliver: -1,
+		MaxWaiting: maxWaiting, ReplayPolicy: jetstream.ReplayInstantPolicy,
 		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{deciders}, PinnedTTL: pinTTL,
 	}
 }
-
-// ErrDrift is wrapped when something exists with other settings than firstcome
-// needs: it is named, and never changed silently.
-var ErrDrift = errors.New("exists with other settings")
 
 // ErrNoProduct is returned where a queue is to be created and nothing is sold:
 // a stream needs a subject.
@@ -92,7 +93,8 @@ var ErrNoProduct = errors.New("no product is configured")
 // Provision creates what is missing: the streams, the bucket, and for each
 // product its subject, its consumer and its first supply. What exists already
 // must be as it should, or the error wraps ErrDrift and names the setting. A
-// product that has a stock value keeps it, whatever the layout says.
+// product that has a stock value keeps it, whatever the layout says. Instances may
+// provision at once.
 func Provision(ctx context.Context, c *Conn, layout Layout) error {
 	if err := inspect(ctx, c, layout.streams()); err != nil {
 		return err // before anything is changed
@@ -121,7 +123,22 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 			return err
 		}
 	}
-	return errors.Join(drift...)
+	if len(drift) > 0 {
+		return errors.Join(drift...)
+	}
+	return sellAll(ctx, c, stocks)
+}
+
+// sellAll sees to it that the queue takes every product that has a stock. Adding a
+// subject replaces the whole list, so of two instances that add one at the same time
+// the later undoes the other's. Each has made its products' stock before it looks
+// here, and so whoever looks after the last change finds what is missing.
+func sellAll(ctx context.Context, c *Conn, stocks *Stocks) error {
+	products, err := ask(ctx, stocks.Products)
+	if err != nil {
+		return err
+	}
+	return addSubjects(ctx, c, products)
 }
 
 // afterCreation repeats a step that does not find its stream yet: in a cluster, the
@@ -154,8 +171,10 @@ func inspect(ctx context.Context, c *Conn, streams []jetstream.StreamConfig) err
 }
 
 func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, products []sale.Stock) error {
+	var ids []sale.ProductID
 	if want.Name == ordersStream {
 		for _, p := range products {
+			ids = append(ids, p.Product)
 			want.Subjects = append(want.Subjects, ordersSubject(p.Product))
 		}
 		if len(want.Subjects) == 0 {
@@ -176,54 +195,38 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, err)
 	}
-	have := stream.CachedInfo().Config
-	if err := streamDrift(want, have); err != nil {
+	if err := streamDrift(want, stream.CachedInfo().Config); err != nil {
 		return err
 	}
 	if want.Name != ordersStream {
 		return nil
 	}
-	missing := slices.DeleteFunc(want.Subjects, func(s string) bool { return slices.Contains(have.Subjects, s) })
-	if len(missing) == 0 {
-		return nil
-	}
-	have.Subjects = append(have.Subjects, missing...)
-	_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.UpdateStream(ctx, have) })
-	if err != nil {
-		return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), want.Name, err)
-	}
-	return nil
+	return addSubjects(ctx, c, ids)
 }
 
-// streamDrift compares the settings that the promise rests on. Descriptions,
-// placement and whatever the server fills in are the operator's own.
-func streamDrift(want, have jetstream.StreamConfig) error {
-	var d drift
-	if want.Name != ordersStream {
-		d.note("subjects", want.Subjects, have.Subjects)
+// addSubjects has the queue take these products, and looks again until it does.
+func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error {
+	for {
+		stream, err := c.stream(ctx, ordersStream)
+		if err != nil {
+			return fmt.Errorf("look up stream %s: %w", ordersStream, err)
+		}
+		config := stream.CachedInfo().Config
+		var missing []string
+		for _, p := range products {
+			if s := ordersSubject(p); !slices.Contains(config.Subjects, s) {
+				missing = append(missing, s)
+			}
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		config.Subjects = append(config.Subjects, missing...)
+		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.UpdateStream(ctx, config) })
+		if err != nil {
+			return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), ordersStream, err)
+		}
 	}
-	d.note("retention", want.Retention, have.Retention)
-	d.note("storage", want.Storage, have.Storage)
-	d.note("num_replicas", want.Replicas, have.Replicas)
-	d.note("discard", want.Discard, have.Discard)
-	d.note("discard_new_per_subject", want.DiscardNewPerSubject, have.DiscardNewPerSubject)
-	d.note("max_msgs", unlimited(want.MaxMsgs), unlimited(have.MaxMsgs))
-	d.note("max_msgs_per_subject", unlimited(want.MaxMsgsPerSubject), unlimited(have.MaxMsgsPerSubject))
-	d.note("max_bytes", int64(-1), unlimited(have.MaxBytes))
-	d.note("max_msg_size", int32(-1), max(-1, have.MaxMsgSize))
-	d.note("max_age", want.MaxAge, have.MaxAge)
-	d.note("deny_delete", want.DenyDelete, have.DenyDelete)
-	d.note("deny_purge", want.DenyPurge, have.DenyPurge)
-	d.note("allow_rollup_hdrs", want.AllowRollup, have.AllowRollup)
-	d.note("allow_direct", want.AllowDirect, have.AllowDirect)
-	d.note("no_ack", false, have.NoAck)
-	d.note("sealed", false, have.Sealed)
-	d.note("allow_msg_ttl", false, have.AllowMsgTTL)
-	d.note("republish", want.RePublish, have.RePublish)
-	d.note("subject_transform", want.SubjectTransform, have.SubjectTransform)
-	d.note("mirror", want.Mirror, have.Mirror)
-	d.note("sources", len(want.Sources), len(have.Sources))
-	return d.err("stream " + want.Name)
 }
 
 func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
@@ -240,25 +243,9 @@ func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
 		return fmt.Errorf("consumer %s of %s %w", p, ordersStream, ErrDrift)
 	}
 	if err != nil {
-		return fmt.Errorf("create consumer %s: %w", p, err)
+		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 	}
 	return consumerDrift(want, consumer.CachedInfo().Config)
-}
-
-func consumerDrift(want, have jetstream.ConsumerConfig) error {
-	var d drift
-	d.note("filter_subject", want.FilterSubject, have.FilterSubject)
-	d.note("ack_policy", want.AckPolicy, have.AckPolicy)
-	d.note("ack_wait", want.AckWait, have.AckWait)
-	d.note("max_ack_pending", want.MaxAckPending, have.MaxAckPending)
-	d.note("max_deliver", want.MaxDeliver, have.MaxDeliver)
-	d.note("deliver_policy", want.DeliverPolicy, have.DeliverPolicy)
-	d.note("backoff", len(want.BackOff), len(have.BackOff))
-	d.note("headers_only", want.HeadersOnly, have.HeadersOnly)
-	d.note("inactive_threshold", want.InactiveThreshold, have.InactiveThreshold)
-	d.note("priority_policy", want.PriorityPolicy, have.PriorityPolicy)
-	d.note("priority_groups", want.PriorityGroups, have.PriorityGroups)
-	return d.err("consumer " + want.Durable + " of " + ordersStream)
 }
 
 // Verify tells whether everything that Provision creates exists and is as it
@@ -328,36 +315,11 @@ func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error
 }
 
 func (c *Conn) consumer(ctx context.Context, p sale.ProductID) (jetstream.Consumer, error) {
-	return ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+	consumer, err := ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
 		return c.js.Consumer(ctx, ordersStream, string(p))
 	})
-}
-
-type drift []string
-
-func (d *drift) note(setting string, want, have any) {
-	if !reflect.DeepEqual(want, have) {
-		*d = append(*d, fmt.Sprintf("%s is %v, not %v", setting, show(have), show(want)))
+	if errors.Is(err, jetstream.ErrNotPullConsumer) {
+		return nil, fmt.Errorf("%w: %w", ErrDrift, err)
 	}
-}
-
-func (d drift) err(what string) error {
-	if len(d) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s %w: %s", what, ErrDrift, strings.Join(d, "; "))
-}
-
-func show(v any) any {
-	if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && !r.IsNil() {
-		return r.Elem()
-	}
-	return v
-}
-
-func unlimited(n int64) int64 {
-	if n <= 0 {
-		return -1
-	}
-	return n
+	return consumer, err
 }

@@ -182,6 +182,37 @@ func TestInstancesProvisionAtOnce(t *testing.T) {
 	})
 }
 
+// Adding a subject replaces the whole list of them: none may be lost when two
+// instances that sell different products start at once, or one of them is slow.
+func TestNoProductIsLostToAnother(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.sell(t, 5, "base")
+		conns := []*broker.Conn{w.connect(t), w.connect(t), w.connect(t)}
+		sold := []sale.ProductID{"base"}
+		for round := range 8 {
+			var wg sync.WaitGroup
+			for i, c := range conns {
+				p := sale.ProductID(fmt.Sprintf("p%d-%d", round, i))
+				sold = append(sold, p)
+				layout := w.layout(t, 5, p)
+				wg.Go(func() {
+					if err := broker.Provision(within(t), c, layout); err != nil {
+						t.Errorf("provision %s: %v", p, err)
+					}
+				})
+			}
+			wg.Wait()
+			if err := broker.Verify(within(t), conns[0], broker.Layout{}); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		subjects := streamConfig(t, w.admin(t), "ORDERS").Subjects
+		if len(subjects) != len(sold) {
+			t.Errorf("the queue takes %v, sold are %v", subjects, sold)
+		}
+	})
+}
+
 func TestNewProductJoinsARunningSale(t *testing.T) {
 	w := on(t, one)
 	c := w.sell(t, 5, "shirt")
