@@ -282,13 +282,24 @@ func (in *instance) build(ctx context.Context) (err error) {
 	return nil
 }
 
+// keepUp is how often the book is compared with the leaders, whatever its feeds
+// bring: one whose broker fell silent is deaf for a while and does not know it.
+const keepUp = 2 * time.Second
+
 // refresh brings the book, and with it the sockets, up to date whenever
-// broadcasts may have been missed.
+// broadcasts may have been missed, and the book alone every now and then.
 func (in *instance) refresh(ctx context.Context) {
+	tick := time.NewTicker(keepUp)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tick.C:
+			if err := in.follower.CatchUp(ctx); err != nil && ctx.Err() == nil {
+				in.log.Debug("the book may be behind", "err", err)
+			}
+			continue
 		case <-in.returned:
 		}
 		if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err == nil {

@@ -50,6 +50,9 @@ type Conn struct {
 	onReturn []func()
 }
 
+// What each connection is called in the log and by the server.
+const ordersRole, broadcastRole = "orders", "broadcast"
+
 // apiTimeout bounds requests that come without a deadline of their own.
 const apiTimeout = 5 * time.Second
 
@@ -63,10 +66,10 @@ func Connect(o Options) (*Conn, error) {
 	}
 	c.denied, c.deny = context.WithCancelCause(context.Background())
 	var err error
-	if c.orders, err = c.dial(o, "orders"); err != nil {
+	if c.orders, err = c.dial(o, ordersRole); err != nil {
 		return nil, err
 	}
-	if c.broadcast, err = c.dial(o, "broadcast", nats.NoEcho()); err != nil {
+	if c.broadcast, err = c.dial(o, broadcastRole, nats.NoEcho()); err != nil {
 		c.orders.Close()
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 			c.returned()
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			c.asyncError(log, sub, err)
+			c.asyncError(role, log, sub, err)
 		}),
 	}
 	options = append(options, more...)
@@ -150,12 +153,16 @@ func (o *Options) identity() []nats.Option {
 
 // asyncError says what the server complains about; without it, a missing
 // permission would look like a timeout.
-func (c *Conn) asyncError(log *slog.Logger, sub *nats.Subscription, err error) {
+func (c *Conn) asyncError(role string, log *slog.Logger, sub *nats.Subscription, err error) {
 	subject := ""
 	if sub != nil {
 		subject = sub.Subject
 	}
 	if errors.Is(err, nats.ErrSlowConsumer) {
+		if role == ordersRole { // heartbeats of a pull, while its worker is held up
+			log.Debug("a pull was not read", "subject", subject)
+			return
+		}
 		log.Warn("messages were dropped, sockets are brought up to date from the book", "subject", subject)
 		c.returned()
 		return

@@ -14,7 +14,7 @@ import (
 // A broker that is cut off from the others keeps its clients, who then talk to
 // nobody: it is for them to leave.
 const (
-	// isolationProbe is how often each connection asks for the queue's leader.
+	// isolationProbe is how often each connection asks for leaders.
 	isolationProbe = 2 * time.Second
 	// isolationPatience is how long it may get no good answer. Most elections of a
 	// leader are over by then (they take 4 to 9 s), and who leaves during one has
@@ -26,7 +26,7 @@ const (
 )
 
 // LeaveIsolated moves a connection to another broker whenever its own has not
-// reached a queue with a quorum for 8 s, until ctx ends. With an embedded server
+// reached any leader with a quorum for 8 s, until ctx ends. With an embedded server
 // there is nowhere to go, and it returns at once.
 func (c *Conn) LeaveIsolated(ctx context.Context) {
 	if c.embedded {
@@ -77,9 +77,28 @@ func (w *isolationWatch) run(ctx context.Context, every, patience time.Duration)
 	}
 }
 
-// reaches asks for the queue's leader.
+// reaches asks for every stream's leader, since one that is being elected says
+// nothing of the broker that is asked: whoever reaches another is not cut off.
 func reaches(ctx context.Context, js jetstream.JetStream) bool {
-	stream, err := js.Stream(ctx, ordersStream)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	streams := []string{ordersStream, ledgerStream, stockStream, deadStream}
+	answers := make(chan bool, len(streams))
+	for _, name := range streams {
+		go func() { answers <- reachesLeader(ctx, js, name) }()
+	}
+	any := false
+	for range streams {
+		if <-answers {
+			any = true
+			cancel() // the others
+		}
+	}
+	return any
+}
+
+func reachesLeader(ctx context.Context, js jetstream.JetStream, name string) bool {
+	stream, err := js.Stream(ctx, name)
 	if err != nil {
 		return refusal(err)
 	}

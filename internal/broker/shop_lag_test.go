@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 
 	"firstcome/internal/sale"
@@ -33,6 +35,30 @@ func TestCatchUpOutrunsADeafWatch(t *testing.T) {
 		}
 		if !available(r.shop, "shirt", 8)() {
 			t.Error("the shop does not know what was changed before it was asked")
+		}
+	})
+}
+
+// TestCatchUpOutrunsADeafFeed: the same with the consumer that brings the ledger.
+func TestCatchUpOutrunsADeafFeed(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.sell(t, 5, "shirt")
+		g := w.gate()
+		r := follow(t, dial(t, w.options(t, g)))
+		r.caughtUp(t)
+		g.losing(func(frame []byte) bool { return bytes.Contains(frame, []byte("$JS.ACK.LEDGER.")) })
+		js := w.admin(t)
+		stop := w.work(t, "shirt") // its book is another one
+		orders := make([]sale.Order, 3)
+		for i := range orders { // an entry each
+			orders[i] = newOrder(fmt.Sprintf("a%d@x.com", i))
+			publishOrders(t, js, "shirt", orders[i])
+		}
+		eventually(t, "they are decided", func() bool { return len(w.read(t, "LEDGER")) == len(orders) })
+		stop()
+		r.caughtUp(t)
+		for _, o := range orders {
+			r.wantStatus(t, o, "shirt", sale.Accepted)
 		}
 	})
 }
