@@ -107,26 +107,37 @@ func serve(ctx context.Context, cfg config, log *slog.Logger, o serveOptions) er
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // orders are short-lived; memory for a twentieth of the time is a good trade
 	}
-	in := &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1)}
-	failed := make(chan error, 3) // one each: web, ops, nats
-	a, err := in.start(ctx, o, failed)
+	return newInstance(cfg, log).run(ctx, o)
+}
+
+func newInstance(cfg config, log *slog.Logger) *instance {
+	return &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1)}
+}
+
+func (in *instance) run(ctx context.Context, o serveOptions) error {
+	whole, failed := context.WithCancelCause(ctx) // ended also by the first part that fails
+	defer failed(nil)
+	a, err := in.start(whole, o, failed)
 	if err == nil {
 		if o.ready != nil {
 			o.ready(a)
 		}
-		select {
-		case <-ctx.Done():
-			log.Info("stopping")
-		case err = <-failed:
-			log.Error("a part failed, stopping", "err", err)
-		}
-	} else if ctx.Err() != nil {
-		err = nil // told to stop before it was ready
+		<-whole.Done()
+	}
+	switch {
+	case ctx.Err() != nil: // told to stop, if only before it was ready
+		in.log.Info("stopping")
+		err = nil
+	case whole.Err() != nil:
+		err = context.Cause(whole)
+		in.log.Error("a part failed, stopping", "err", err)
 	}
 	return errors.Join(err, in.stop())
 }
 
-func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- error) (a addresses, err error) {
+// start starts the parts from the bottom up, and waits for those that are not there
+// yet until ctx ends. A part that fails later tells failed.
+func (in *instance) start(ctx context.Context, o serveOptions, failed context.CancelCauseFunc) (a addresses, err error) {
 	opsListener, err := net.Listen("tcp", in.cfg.Ops.Listen)
 	if err != nil && o.demo {
 		opsListener, err = net.Listen("tcp", "127.0.0.1:0")
@@ -135,7 +146,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 		return a, fmt.Errorf("ops.listen: %w", err)
 	}
 	in.ops = newOpsServer(in)
-	in.running.Go(func() { failed <- in.ops.serve(opsListener) })
+	in.running.Go(func() { failed(in.ops.serve(opsListener)) })
 	a.ops = opsListener.Addr().String()
 
 	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen)
@@ -150,7 +161,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 	if err := in.connect(ctx, failed); err != nil {
 		return a, err
 	}
-	if a.nats = in.cfg.NATS.URL; in.nats != nil {
+	if a.nats = bareURLs(in.cfg.NATS.URL); in.nats != nil {
 		a.nats = in.nats.ClientURL()
 	}
 	if err := in.conn.Permitted(ctx, in.build); err != nil {
@@ -171,7 +182,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 		httpListener.Close()
 		return a, err
 	}
-	in.running.Go(func() { failed <- in.web.Serve(httpListener) })
+	in.running.Go(func() { failed(in.web.Serve(httpListener)) })
 	a.http = httpListener.Addr().String()
 	in.metrics.watch(in)
 	in.ops.ready.Store(true)
@@ -179,7 +190,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed chan<- err
 }
 
 // connect starts the embedded server, or waits for the cluster to be there.
-func (in *instance) connect(ctx context.Context, failed chan<- error) (err error) {
+func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc) (err error) {
 	options := in.cfg.NATS.options(in.log)
 	if in.cfg.NATS.URL == "" {
 		e := in.cfg.NATS.Embedded
@@ -190,7 +201,7 @@ func (in *instance) connect(ctx context.Context, failed chan<- error) (err error
 		}
 		in.running.Go(func() {
 			<-in.nats.Done()
-			failed <- errors.New("the embedded NATS server ended")
+			failed(errors.New("the embedded NATS server ended"))
 		})
 		options.InProcess = in.nats
 	}
@@ -248,16 +259,11 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 }
 
 // build makes what stands between NATS and the web, and waits for the book.
-func (in *instance) build(ctx context.Context) (err error) {
+func (in *instance) build(ctx context.Context) error {
 	in.book = sale.NewBook(in.cfg.Book.MaxOrders)
 	in.tell = broker.NewAnnouncer(in.conn)
 	in.intake = broker.NewIntake(in.conn, in.book, in.tell, in.cfg.grouping())
-	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if in.shop, err = broker.OpenShop(opening, in.conn); err != nil {
-		return err
-	}
-	if in.follower, err = broker.NewFollower(opening, in.conn, in.book, in.shop); err != nil {
+	if err := in.untilThere(ctx, "the streams", in.open); err != nil {
 		return err
 	}
 	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
@@ -272,14 +278,28 @@ func (in *instance) build(ctx context.Context) (err error) {
 	if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err != nil {
 		return err
 	}
-	if !in.cfg.Worker.Enabled {
-		return nil
+	if in.crew != nil {
+		in.shop.OnNew(in.crew.hire)
 	}
-	if in.crew, err = newCrew(ctx, in); err != nil {
-		return err
-	}
-	in.shop.OnNew(in.crew.hire)
 	return nil
+}
+
+// open binds to the streams. What is open from an attempt before stays so.
+func (in *instance) open(ctx context.Context) (err error) {
+	if in.shop == nil {
+		if in.shop, err = broker.OpenShop(ctx, in.conn); err != nil {
+			return err
+		}
+	}
+	if in.follower == nil {
+		if in.follower, err = broker.NewFollower(ctx, in.conn, in.book, in.shop); err != nil {
+			return err
+		}
+	}
+	if in.crew == nil && in.cfg.Worker.Enabled {
+		in.crew, err = newCrew(ctx, in)
+	}
+	return err
 }
 
 // keepUp is how often the book is compared with the leaders, whatever its feeds

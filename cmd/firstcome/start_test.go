@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/natsd"
+)
+
+// onMessage is a log that does something when a message is logged, there and then.
+type onMessage struct {
+	slog.Handler
+	message string
+	do      func()
+}
+
+func (h onMessage) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.do()
+	}
+	return nil
+}
+
+func (h onMessage) Enabled(context.Context, slog.Level) bool { return true }
+func (h onMessage) WithAttrs([]slog.Attr) slog.Handler       { return h }
+
+// starting is an instance on free ports with a store of its own, which does
+// something when that message is logged.
+func starting(t *testing.T, message string, do func(*instance)) *instance {
+	t.Helper()
+	cfg := defaultConfig()
+	cfg.HTTP.Listen, cfg.Ops.Listen, cfg.NATS.Embedded.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.NATS.Embedded.StoreDir = t.TempDir()
+	cfg.Products = []productConfig{{ID: "tshirt", Stock: 5}}
+	in := newInstance(cfg, nil)
+	in.log = slog.New(onMessage{slog.DiscardHandler, message, func() { do(in) }})
+	return in
+}
+
+// A stream that is not there yet when the parts look for it is waited for, like
+// everything else of a cluster.
+func TestStartWaitsForTheStreams(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	waited := 0
+	in := starting(t, "waiting for the streams", func(in *instance) {
+		waited++
+		layout, err := in.cfg.layout()
+		if err == nil {
+			err = broker.Provision(ctx, in.conn, layout)
+		}
+		if err != nil {
+			t.Errorf("provision: %v", err)
+		}
+	})
+	var err error
+	in.nats, err = natsd.Start(ctx, natsd.Config{Listen: in.cfg.NATS.Embedded.Listen, StoreDir: in.cfg.NATS.Embedded.StoreDir,
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.conn, err = broker.Connect(broker.Options{InProcess: in.nats}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.build(ctx); err != nil || waited != 1 {
+		t.Errorf("it waited %d times: %v", waited, err)
+	}
+	if _, ok := in.shop.Only(); !ok || in.crew == nil {
+		t.Error("it does not sell what came")
+	}
+	if err := in.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a start waits for may need a part that has failed meanwhile.
+func TestStartEndsWithAPartThatFails(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	in := starting(t, "waiting for NATS", func(in *instance) {
+		if err := in.nats.Stop(ctx); err != nil {
+			t.Errorf("stop NATS: %v", err)
+		}
+	})
+	in.cfg.NATS.Provision = false // and nobody else does it
+	err := in.run(ctx, serveOptions{ready: func(addresses) { t.Error("it is ready") }})
+	if err == nil || !strings.Contains(err.Error(), "the embedded NATS server ended") || ctx.Err() != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestBareURLs(t *testing.T) {
+	for list, want := range map[string]string{
+		"":                          "",
+		"nats://a:4222":             "nats://a:4222",
+		"nats://u:p@a:1, tls://t@b": "nats://a:1,tls://b",
+		"ws://u:p%40ss@[::1]:80/x":  "ws://[::1]:80/x",
+	} {
+		if got := bareURLs(list); got != want {
+			t.Errorf("%q is shown as %q, want %q", list, got, want)
+		}
+	}
+}
