@@ -195,6 +195,9 @@ const wantMajor, wantMinor = 2, 12
 // Check asks whether JetStream answers and the server is new enough.
 func (c *Conn) Check(ctx context.Context) error {
 	version := c.orders.ConnectedServerVersion()
+	if version == "" {
+		return errors.New("the connection to NATS is lost")
+	}
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
 		return fmt.Errorf("%w: its version is %q", ErrTooOld, version)

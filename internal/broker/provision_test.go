@@ -305,6 +305,21 @@ func TestVerifyLeavesTheAdminHisChoice(t *testing.T) {
 	}
 }
 
+// A server that is away just now may be new enough.
+func TestCheckWaitsForALostServer(t *testing.T) {
+	w := on(t, one)
+	g := w.gate()
+	c := dial(t, w.options(t, g))
+	g.close()
+	eventually(t, "the loss is noticed", func() bool { return !c.Connected() })
+	eventually(t, "nobody is asked", func() bool {
+		err := c.Check(within(t))
+		return err != nil && !broker.Final(err)
+	})
+	g.open()
+	eventually(t, "it is back", func() bool { return c.Check(within(t)) == nil })
+}
+
 func TestCheckAsksForJetStream(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		if err := w.connect(t).Check(within(t)); err != nil {
