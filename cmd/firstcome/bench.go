@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -55,6 +56,9 @@ A run ends after --orders or --duration, whichever comes first.`,
 			}
 			debug.SetGCPercent(400)
 			_, err := bench.Run(cmd.Context(), cfg, cmd.OutOrStdout())
+			if errors.Is(err, bench.ErrConfig) {
+				return usageError{err}
+			}
 			return err
 		},
 	}

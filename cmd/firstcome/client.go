@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,10 +37,30 @@ func (n *natsFlags) open(c *cobra.Command) (*broker.Conn, error) {
 	return n.connect(c.Context(), cfg.NATS.options(newLogger(cfg.Log, c.ErrOrStderr())))
 }
 
+// check finds what no server could have. An address without a scheme is one of
+// nats://, as for the nats CLI.
+func (n *natsFlags) check() error {
+	if n.urls == "" {
+		return nil
+	}
+	var r rules
+	for i, server := range strings.Split(n.urls, ",") {
+		server = strings.TrimSpace(server)
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server
+		}
+		r.server("--nats", i+1, server)
+	}
+	return joined(r.broken)
+}
+
 // connect dials with what the flags say over what base says.
 func (n *natsFlags) connect(ctx context.Context, base broker.Options) (*broker.Conn, error) {
 	if n.context != "" && (n.urls != "" || n.creds != "") {
 		return nil, usageError{errors.New("--context stands for --nats and --creds: give one or the other")}
+	}
+	if err := n.check(); err != nil {
+		return nil, usageError{err}
 	}
 	base.Name = "firstcome cli"
 	base.Context = n.context
@@ -82,6 +103,12 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 			if err != nil {
 				return usageError{err}
 			}
+			var id sale.ProductID
+			if product != "" {
+				if id, err = parseProduct(product); err != nil {
+					return err
+				}
+			}
 			conn, err := flags.open(c)
 			if err != nil {
 				return err
@@ -91,10 +118,12 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 			defer cancel()
 			var status broker.Heard
 			err = conn.Permitted(ctx, func(ctx context.Context) error {
-				id, err := chooseProduct(ctx, conn, product)
-				if err == nil {
-					status, err = broker.Buy(ctx, conn, id, order)
+				if id == "" {
+					if id, err = onlyProduct(ctx, conn); err != nil {
+						return err
+					}
 				}
+				status, err = broker.Buy(ctx, conn, id, order)
 				return err
 			})
 			if err != nil {
@@ -130,15 +159,17 @@ func newOrder(email string, quantity int) (sale.Order, error) {
 	return sale.Order{ID: sale.OrderID(id), Email: address, Quantity: quantity, PlacedAt: sale.Instant(time.Now())}, nil
 }
 
-// chooseProduct checks the name, or finds the only product there is.
-func chooseProduct(ctx context.Context, conn *broker.Conn, name string) (sale.ProductID, error) {
-	if name != "" {
-		id, err := sale.ParseProductID(name)
-		if err != nil {
-			return "", usageError{fmt.Errorf("--product: %q is %w", name, err)}
-		}
-		return id, nil
+// parseProduct reads a product of the command line.
+func parseProduct(name string) (sale.ProductID, error) {
+	id, err := sale.ParseProductID(name)
+	if err != nil {
+		return "", usageError{fmt.Errorf("%q is %w", name, err)}
 	}
+	return id, nil
+}
+
+// onlyProduct finds the only product there is.
+func onlyProduct(ctx context.Context, conn *broker.Conn) (sale.ProductID, error) {
 	stocks, err := broker.OpenStocks(ctx, conn)
 	if err != nil {
 		return "", err

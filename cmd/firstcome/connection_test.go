@@ -134,9 +134,13 @@ func TestStartEndsWithTheReason(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts servers")
 	}
+	ends := func(p *process, code int, texts ...string) {
+		t.Helper()
+		result{code: p.exit(), stdout: p.said.String()}.want(t, code, texts...)
+	}
 	refuses := func(p *process, texts ...string) {
 		t.Helper()
-		result{code: p.exit(), stdout: p.said.String()}.want(t, 1, texts...)
+		ends(p, 1, texts...)
 	}
 	l := newLone(t)
 	l.start(`authorization { token: "open sesame" }`)
@@ -145,8 +149,8 @@ func TestStartEndsWithTheReason(t *testing.T) {
 	l.start(l.jetStream(), `authorization { token: "open sesame" }`)
 	refuses(l.serve("FIRSTCOME_NATS_TOKEN=sesame"), "Authorization Violation")
 	refuses(l.serve(), "Authorization Violation")
-	refuses(l.serve("FIRSTCOME_NATS_CREDENTIALS=/nowhere/app.creds"), "/nowhere/app.creds")
-	refuses(l.serve("FIRSTCOME_NATS_TOKEN=open sesame", "FIRSTCOME_NATS_TLS_CA="+l.file), "failed to parse root certificate")
+	ends(l.serve("FIRSTCOME_NATS_CREDENTIALS=/nowhere/app.creds"), 2, "/nowhere/app.creds")
+	ends(l.serve("FIRSTCOME_NATS_TOKEN=open sesame", "FIRSTCOME_NATS_TLS_CA="+l.file), 2, "failed to parse root certificate")
 	serving(l.serve("FIRSTCOME_NATS_TOKEN=open sesame")).stop()
 
 	l.kill()
@@ -174,6 +178,31 @@ func TestStartEndsWithTheReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	serving(late).stop()
+}
+
+// A password that came with a URL is nobody's to see.
+func TestNoPasswordIsShown(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts a server")
+	}
+	l := newLone(t)
+	l.start(l.jetStream(), `authorization { user: app, password: s3cret }`)
+	through := func(password string) string { return "nats://app:" + password + "@" + l.address }
+	p := l.serve("FIRSTCOME_NATS_URL=" + through("s3cret"))
+	if s := serving(p); s.nats != l.url() {
+		t.Errorf("the log names %s, not %s", s.nats, l.url())
+	}
+	buy := []string{"buy", "--email", "ann@example.com", "--nats"}
+	said := cli(t, append(buy, through("s3cret"))...).want(t, 0, "accepted")
+	for urls, code := range map[string]int{through("s3cret!"): 1, "nats://app:s3cret@a b": 2, "nats://app:s3/cret@a": 2, "app:s3cret@:x": 2} {
+		r := cli(t, append(buy, urls)...).want(t, code)
+		said.stdout, said.stderr = said.stdout+r.stdout, said.stderr+r.stderr
+	}
+	p.stop()
+	if all := p.said.String() + said.stdout + said.stderr; strings.Contains(all, "s3") {
+		t.Errorf("somebody shows the password\n%s", all)
+	}
 }
 
 // greeter is a server as far as a client's first words.

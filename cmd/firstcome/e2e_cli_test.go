@@ -129,6 +129,43 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// What no server could have is a usage error, before any is asked.
+func TestUsageIsToldBeforeDialling(t *testing.T) {
+	t.Parallel()
+	buy := []string{"buy", "--email", "ann@example.com", "--nats"}
+	nobody := "127.0.0.1:1" // nor is there a scheme, as with the nats CLI
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{append(buy, "http://x y"), "--nats: entry 1"},
+		{append(buy, "http://127.0.0.1:4222"), "--nats: entry 1"},
+		{append(buy, "nats://127.0.0.1:1, nats://:x"), "--nats: entry 2"},
+		{append(buy, nobody, "--product", "a b"), `"a b" is not a product id`},
+		{append(buy, nobody, "--creds", "/nowhere/a.creds"), "/nowhere/a.creds"},
+		{[]string{"buy", "--email", "ann@example.com", "--context", "nosuch"}, "nosuch"},
+		{[]string{"stock", "ls", "--context", "no such"}, "no such"},
+		{[]string{"audit", "--nats", "nonsense:"}, "--nats: entry 1"},
+		{[]string{"stock", "get", "a b"}, `"a b"`},
+		{[]string{"stock", "watch", "a b"}, `"a b"`},
+		{[]string{"stock", "set", "a b", "1"}, `"a b"`},
+		{[]string{"stock", "add", "*", "1"}, `"*"`},
+		{[]string{"stock", "add", "tshirt", "1000000000001"}, `"1000000000001"`},
+		{[]string{"stock", "set", "tshirt", "1000000000001"}, `"1000000000001"`},
+		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "-1"}, "--limit-per-buyer must be from 0"},
+		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "1000000000001"}, "--limit-per-buyer must be from 0"},
+		{[]string{"stock", "set", "tshirt", "--opens-at", "2026-12-01T18:00:00Z", "--closes-at", "2026-12-01T18:00:00Z"}, "--closes-at"},
+		{[]string{"bench", "--url", "nonsense"}, "nonsense"},
+		{[]string{"bench", "--buyers", "-1"}, "-1 buyers"},
+	} {
+		if r := cli(t, c.args...); r.code != 2 || !strings.Contains(r.stderr, c.says) {
+			t.Errorf("%v: exit code %d, stderr %q, want %q", c.args, r.code, r.stderr, c.says)
+		}
+	}
+	cli(t, append(buy, nobody)...).want(t, 1)
+	cli(t, "bench", "--url", "http://"+nobody, "--orders", "1").want(t, 1)
+}
+
 func TestServeRefusesBadConfig(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bad.yaml")

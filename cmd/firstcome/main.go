@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"firstcome/internal/broker"
 )
 
 func main() {
@@ -30,7 +32,7 @@ type usageError struct{ error }
 
 func exitCode(err error) int {
 	var usage usageError
-	if errors.As(err, &usage) {
+	if errors.As(err, &usage) || errors.Is(err, broker.ErrSettings) {
 		return 2
 	}
 	return 1

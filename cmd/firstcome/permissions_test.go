@@ -137,7 +137,7 @@ func (s *site) inspector(t *testing.T, sale *shop) {
 	environ := s.context(t, "inspector")
 	finish(t, with(command(t, "audit", "--context", "inspector"), environ,
 		"FIRSTCOME_NATS_TOKEN=of-somebody-else")).want(t, 0, "ok: ") // a context stands for itself alone
-	finish(t, with(command(t, "stock", "ls", "--context", "nobody"), environ)).want(t, 1, "nobody")
+	finish(t, with(command(t, "stock", "ls", "--context", "nobody"), environ)).want(t, 2, "nobody")
 	t.Run("nats CLI", func(t *testing.T) { s.natsCLI(t, environ, sale) })
 }
 

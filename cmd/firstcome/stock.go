@@ -90,8 +90,12 @@ func stockGet(flags *natsFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "get PRODUCT", Short: "Print a product's stock value as JSON", Args: exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			product, err := parseProduct(args[0])
+			if err != nil {
+				return err
+			}
 			return flags.withStocks(c, func(ctx context.Context, stocks *broker.Stocks) error {
-				stock, _, err := stocks.Load(ctx, sale.ProductID(args[0]))
+				stock, _, err := stocks.Load(ctx, product)
 				if err != nil {
 					return err
 				}
@@ -134,13 +138,22 @@ new stock and limit; a pause and the hours concern the door only.`,
 			}
 			available := int64(-1)
 			if len(args) == 2 {
-				if available, err = strconv.ParseInt(args[1], 10, 64); err != nil || available < 0 {
-					return usageError{fmt.Errorf("%q is not a number of units", args[1])}
+				if available, err = parseUnits(args[1]); err == nil && available < 0 {
+					err = usageError{fmt.Errorf("%q is not a number of units", args[1])}
+				}
+				if err != nil {
+					return err
 				}
 			}
 			changed := c.Flags().Changed
 			if available < 0 && !changed("limit-per-buyer") && !changed("opens-at") && !changed("closes-at") && !changed("paused") {
 				return usageError{errors.New("nothing to set")}
+			}
+			if limit < 0 || limit > sale.MaxUnits {
+				return usageError{fmt.Errorf("--limit-per-buyer must be from 0 to %d, is %d", int64(sale.MaxUnits), limit)}
+			}
+			if opens != nil && closes != nil && !opens.Before(*closes) {
+				return usageError{errors.New("--closes-at must be after --opens-at")}
 			}
 			return flags.change(c, args[0], func(s sale.Stock) (sale.Stock, error) {
 				if available >= 0 {
@@ -190,18 +203,31 @@ func stockAdd(flags *natsFlags) *cobra.Command {
 		Example: "  firstcome stock add tshirt 20\n  firstcome stock add tshirt -- -3",
 		Args:    exactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			units, err := strconv.ParseInt(args[1], 10, 64)
+			units, err := parseUnits(args[1])
 			if err != nil {
-				return usageError{fmt.Errorf("%q is not a number of units", args[1])}
+				return err
 			}
 			return flags.change(c, args[0], func(s sale.Stock) (sale.Stock, error) { return s.Supply(units) })
 		},
 	}
 }
 
-func (n *natsFlags) change(c *cobra.Command, product string, change func(sale.Stock) (sale.Stock, error)) error {
+// parseUnits reads an amount that a stock could have, or lose.
+func parseUnits(text string) (int64, error) {
+	units, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || units > sale.MaxUnits || units < -sale.MaxUnits {
+		return 0, usageError{fmt.Errorf("%q is not a number of units", text)}
+	}
+	return units, nil
+}
+
+func (n *natsFlags) change(c *cobra.Command, name string, change func(sale.Stock) (sale.Stock, error)) error {
+	product, err := parseProduct(name)
+	if err != nil {
+		return err
+	}
 	return n.withStocks(c, func(ctx context.Context, stocks *broker.Stocks) error {
-		stock, err := stocks.Change(ctx, sale.ProductID(product), change)
+		stock, err := stocks.Change(ctx, product, change)
 		if err != nil {
 			return err
 		}
@@ -214,6 +240,13 @@ func stockWatch(flags *natsFlags) *cobra.Command {
 		Use: "watch [PRODUCT]", Short: "Print the stock at every change, until interrupted",
 		Args: func(c *cobra.Command, args []string) error { return usage(cobra.MaximumNArgs(1)(c, args)) },
 		RunE: func(c *cobra.Command, args []string) error {
+			var only sale.ProductID
+			if len(args) == 1 {
+				var err error
+				if only, err = parseProduct(args[0]); err != nil {
+					return err
+				}
+			}
 			conn, err := flags.open(c)
 			if err != nil {
 				return err
@@ -221,7 +254,7 @@ func stockWatch(flags *natsFlags) *cobra.Command {
 			defer conn.Close()
 			head := true
 			return broker.WatchStock(c.Context(), conn, func(s sale.Stock) error {
-				if len(args) == 1 && string(s.Product) != args[0] {
+				if only != "" && s.Product != only {
 					return nil
 				}
 				err := printStocks(c.OutOrStdout(), []sale.Stock{s}, head)

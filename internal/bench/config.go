@@ -71,6 +71,9 @@ func (c Config) Mode() Mode {
 	}
 }
 
+// ErrConfig is wrapped when a Config asks for what cannot be run.
+var ErrConfig = errors.New("bench: this cannot be run")
+
 var productID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // complete fills in the defaults and refuses what cannot be run.

@@ -11,17 +11,17 @@ import (
 
 // Run measures what cfg describes, writes the result to out, and returns it.
 //
-// The error wraps ErrBroken when Check found a promise broken; the result is
+// The error wraps ErrConfig when cfg asks for what cannot be run, and ErrBroken when Check found a promise broken; the result is
 // complete then. It is another error when nothing could be measured, the run
 // was ended by ctx or its limit, or a backlog stood still.
 func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
-		return Result{}, fmt.Errorf("bench: %w", err)
+		return Result{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	instances, err := parseInstances(cfg.URLs)
 	if err != nil {
-		return Result{}, fmt.Errorf("bench: %w", err)
+		return Result{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Limit, fmt.Errorf("gave up after the run's limit of %s", cfg.Limit))
 	defer cancel()

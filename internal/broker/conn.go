@@ -112,7 +112,12 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 	}
 	options = append(options, more...)
 	if o.Context != "" {
+		read := false // the options are tried last before anybody is asked
+		options = append(options, func(*nats.Options) error { read = true; return nil })
 		nc, _, err := natscontext.Connect(o.Context, options...)
+		if err != nil && !read {
+			return nil, fmt.Errorf("%w: context %q: %w", ErrSettings, o.Context, err)
+		}
 		return nc, connectError(err)
 	}
 	if err := o.check(); err != nil {

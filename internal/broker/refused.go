@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 
 	"github.com/nats-io/nats.go"
 )
@@ -20,7 +21,7 @@ var ErrTooOld = errors.New("the NATS server will not do")
 var ErrRefused = errors.New("NATS refuses this client")
 
 // ErrSettings is wrapped when the connection cannot be made as it is set up: a file
-// is missing or is not what it should be.
+// or a context is missing or is not what it should be, or a URL cannot be read.
 var ErrSettings = errors.New("the settings of the connection are wrong")
 
 // Final tells whether err is one that waiting does not mend, as it does for a
@@ -65,6 +66,9 @@ func connectError(err error) error {
 	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host) ||
 		errors.As(err, &alert) && alert.Op == "remote error" {
 		return fmt.Errorf("connect to NATS: %w: %w", ErrRefused, err)
+	}
+	if unread := (*url.Error)(nil); errors.As(err, &unread) { // it quotes the URL, which may hold a password
+		return fmt.Errorf("connect to NATS: %w: the URL of a server cannot be read", ErrSettings)
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the .creds file is read when it is needed
 		return fmt.Errorf("connect to NATS: %w: %w", ErrSettings, err)
