@@ -92,8 +92,8 @@ func (s *site) connect(user string, options ...nats.Option) *nats.Conn {
 }
 
 // The files in configs/nats and configs/cluster.yaml, as they are, are a whole
-// production: the admin provisions, the app sells with its own rights, and the
-// inspector looks.
+// production: the admin provisions, the app sells with its own rights, one instance
+// decides and one only serves, and the inspector looks.
 func TestProductionFiles(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -107,7 +107,7 @@ func TestProductionFiles(t *testing.T) {
 	early := begin(t, s.as("app", serve...))
 	early.await(`waiting for NATS.*stream not found`)
 	finish(t, s.as("admin", provision...)).want(t, 0, "ready: tshirt")
-	first, second := serving(early), serving(begin(t, s.as("app", serve...)))
+	first, second := serving(early), serving(begin(t, with(s.as("app", serve...), "FIRSTCOME_WORKER_ENABLED=false")))
 
 	buyer := second.follow("ann@example.com")
 	for range 4 {
@@ -125,6 +125,9 @@ func TestProductionFiles(t *testing.T) {
 		t.Errorf("order %s is another one", o.ID)
 	}
 	first.sold(5)
+	if metrics := second.get("http://" + second.ops + "/metrics"); strings.Contains(string(metrics.body), "firstcome_orders_total{") {
+		t.Error("an instance without a worker decided")
+	}
 	finish(t, s.as("app", "audit")).want(t, 0, "ok: ")
 	finish(t, s.as("admin", "stock", "add", "tshirt", "5")).want(t, 0, "10")
 	finish(t, s.as("app", "buy", "--email", "cli@example.com")).want(t, 0, `"status":"accepted"`)

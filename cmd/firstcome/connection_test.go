@@ -252,6 +252,22 @@ func (g *greeter) greet(conn net.Conn, version string) {
 	}
 }
 
+// wants compares what a client's two connections said.
+func (g *greeter) wants(t *testing.T, want map[string]string) {
+	t.Helper()
+	for range 2 { // one for orders, one for what is broadcast
+		said := <-g.heard
+		for key, want := range want {
+			if said[key] != want {
+				t.Errorf("the server heard %s %v, want %s", key, said[key], want)
+			}
+		}
+		if signed := said["sig"] != nil; signed != (want["jwt"] != "") {
+			t.Errorf("signed is %v, want %v", signed, want["jwt"] != "")
+		}
+	}
+}
+
 // A server older than 2.12 ends the start, whatever way in was used. What each
 // way says to the server is what was configured.
 func TestOldServerAndCredentials(t *testing.T) {
@@ -281,16 +297,12 @@ SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY
 		cmd := with(command(t, "serve"), append(c.environ, "FIRSTCOME_HTTP_LISTEN=127.0.0.1:0", "FIRSTCOME_PRODUCTS=tshirt=5",
 			"FIRSTCOME_NATS_URL="+dead.url()+",nats://"+g.ln.Addr().String())...)
 		finish(t, cmd).want(t, 1, "2.11.9", "2.12 or later is needed")
-		for range 2 { // one connection for orders, one for what is broadcast
-			said := <-g.heard
-			for key, want := range c.want {
-				if said[key] != want {
-					t.Errorf("%v: the server heard %s %v, want %s", c.environ, key, said[key], want)
-				}
-			}
-			if signed := said["sig"] != nil; signed != (c.want["jwt"] != "") {
-				t.Errorf("%v: signed is %v", c.environ, signed)
-			}
+		g.wants(t, c.want)
+		args := []string{"stock", "ls", "--nats", "nats://" + g.ln.Addr().String()}
+		if c.want["jwt"] != "" { // by flag this time
+			args, c.environ = append(args, "--creds", creds), nil
 		}
+		finish(t, with(command(t, args...), c.environ...)).want(t, 1, "2.11.9", "2.12 or later is needed")
+		g.wants(t, c.want)
 	}
 }

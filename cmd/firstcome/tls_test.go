@@ -108,5 +108,5 @@ func TestProductionWithTLS(t *testing.T) {
 	finish(t, with(s.as("app", serve...), "FIRSTCOME_NATS_TLS_CA="+stranger.file("ca.crt"))).want(t, 1, "certificate signed by unknown authority")
 	finish(t, with(s.as("app", serve...), trust)).want(t, 1, "certificate required")
 	finish(t, with(s.as("app", serve...), append(papers(stranger), trust)...)).want(t, 1, "tls: ")
-	finish(t, with(s.as("app", serve...), append(papers(ca), "FIRSTCOME_NATS_TLS_CA=/nowhere/ca.crt")...)).want(t, 1, "/nowhere/ca.crt")
+	finish(t, with(s.as("app", serve...), append(papers(ca), "FIRSTCOME_NATS_TLS_CA=/nowhere/ca.crt")...)).want(t, 2, "/nowhere/ca.crt")
 }
