@@ -12,10 +12,11 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"firstcome/internal/sale"
 )
 
 const (
-	maxStock     = 1_000_000_000_000
 	maxGroup     = 1000 // so that the largest group fits into one message of 1 MiB
 	maxGroupWait = time.Second
 	maxInFlight  = 64
@@ -218,10 +219,14 @@ func (r *rules) products(products []productConfig) {
 		} else {
 			first[p.ID] = i
 		}
-		if p.Stock < 0 || p.Stock > maxStock {
-			r.fail(key+".stock", "must be from 0 to %d, is %d", int64(maxStock), p.Stock)
-		}
-		r.from(key+".limit_per_buyer", p.LimitPerBuyer, 0)
+		r.units(key+".stock", p.Stock)
+		r.units(key+".limit_per_buyer", p.LimitPerBuyer)
+	}
+}
+
+func (r *rules) units(key string, n int64) {
+	if n < 0 || n > sale.MaxUnits {
+		r.fail(key, "must be from 0 to %d, is %d", int64(sale.MaxUnits), n)
 	}
 }
 

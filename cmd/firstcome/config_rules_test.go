@@ -62,7 +62,7 @@ func TestRules(t *testing.T) {
 		{"products[0].stock", func(c *config, v any) { c.Products = []productConfig{{ID: "a", Stock: v.(int64)}} },
 			[]any{int64(0), int64(1e12)}, []any{int64(-1), int64(1e12 + 1)}},
 		{"products[0].limit_per_buyer", func(c *config, v any) { c.Products = []productConfig{{ID: "a", LimitPerBuyer: v.(int64)}} },
-			[]any{int64(0), int64(1)}, []any{int64(-1)}},
+			[]any{int64(0), int64(1e12)}, []any{int64(-1), int64(1e12 + 1)}},
 		{"limits.per_address", func(c *config, v any) { c.Limits.PerAddress = v.(int) }, []any{0, 1}, []any{-1}},
 		{"limits.per_buyer", func(c *config, v any) { c.Limits.PerBuyer = v.(int) }, []any{0, 1}, []any{-1}},
 		{"book.max_orders", func(c *config, v any) { c.Book.MaxOrders = v.(int) }, []any{1}, []any{0}},

@@ -159,6 +159,8 @@ func TestFileErrorsNameKeyAndLine(t *testing.T) {
 				`firstcome.yaml:6: products[2].id: "mug" is already the id of products[0]`,
 				`firstcome.yaml:7: products[3].id: must be lower-case letters, digits, hyphens and underscores, at most 63, is ""`,
 			}},
+		"a limit that no stock could meet": {"products:\n  - id: mug\n    limit_per_buyer: 2000000000000\n",
+			[]string{"firstcome.yaml:3: products[0].limit_per_buyer: must be from 0 to 1000000000000, is 2000000000000"}},
 		"unreadable is not also out of range": {"products: [ {id: 5}, mug ]\n",
 			[]string{
 				"firstcome.yaml:1: products[0].id: must be a string, is the number 5",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,15 +14,15 @@ import (
 func demoCommand() *cobra.Command {
 	var (
 		listen, natsListen, storeDir string
+		stock                        int64
 		processing                   time.Duration
 	)
-	stock := int64(5)
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Sell five t-shirts: everything in this process, NATS included",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig("", append([]string{"FIRSTCOME_LOG_LEVEL=warn"}, os.Environ()...))
+			cfg, kept, err := demoConfig(os.Environ())
 			if err != nil {
 				return usageError{err}
 			}
@@ -30,49 +31,77 @@ func demoCommand() *cobra.Command {
 					apply()
 				}
 			}
-			cfg.Worker.ProcessingTime = processing
-			cfg.Products = []productConfig{{ID: "tshirt", Stock: stock}}
+			set("processing-time", func() { cfg.Worker.ProcessingTime = processing })
+			set("stock", func() {
+				for i := range cfg.Products {
+					cfg.Products[i].Stock = stock
+				}
+			})
+			set("store-dir", func() { cfg.NATS.Embedded.StoreDir, kept = storeDir, storeDir != "" })
 			set("listen", func() { cfg.HTTP.Listen = listen })
 			set("nats-listen", func() { cfg.NATS.Embedded.Listen = natsListen })
 			if cfg.NATS.URL != "" {
 				return usageError{errors.New("a demo brings its own NATS: use serve with nats.url")}
 			}
+			store := &cfg.NATS.Embedded.StoreDir
+			if !kept {
+				if *store, err = os.MkdirTemp("", "firstcome-demo-"); err != nil {
+					return err
+				}
+				defer os.RemoveAll(*store) // a demo without a directory of its own leaves nothing behind
+			}
 			if err := cfg.validate(); err != nil {
 				return usageError{err}
 			}
-			if storeDir == "" {
-				if storeDir, err = os.MkdirTemp("", "firstcome-demo-"); err != nil {
-					return err
-				}
-				defer os.RemoveAll(storeDir) // a demo without a directory of its own leaves nothing behind
-			}
-			cfg.NATS.Embedded.StoreDir = storeDir
 			return serve(c.Context(), cfg, newLogger(cfg.Log, c.ErrOrStderr()), serveOptions{
 				demo:  true,
-				ready: func(a addresses) { greet(c.OutOrStdout(), a, storeDir) },
+				ready: func(a addresses) { greet(c.OutOrStdout(), a, cfg) },
 			})
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:4000", "address of the shop")
 	f.StringVar(&natsListen, "nats-listen", "127.0.0.1:4222", "address of the embedded NATS server")
-	f.Int64Var(&stock, "stock", stock, "units on sale, if the store is new")
-	f.DurationVar(&processing, "processing-time", 2*time.Second, "imitated work per order, so that a human can watch the queue")
+	f.Int64Var(&stock, "stock", demoStock, "units on sale, if the store is new")
+	f.DurationVar(&processing, "processing-time", demoWork, "imitated work per order, so that a human can watch the queue")
 	f.StringVar(&storeDir, "store-dir", "", "directory to keep the sale in (default: a temporary one, removed at the end)")
 	return c
 }
 
-func greet(to io.Writer, a addresses, storeDir string) {
-	fmt.Fprintf(to, `
-  firstcome is selling t-shirts, first come, first served.
+// What a demo sells, and how slowly, where neither flags nor the environment say.
+const (
+	demoStock = 5
+	demoWork  = 2 * time.Second
+)
 
-    the shop        http://%s
-    the operator    http://%s/metrics
-    NATS            %s
+// demoConfig is what environ says over what a demo is without it. A store that
+// environ names is kept.
+func demoConfig(environ []string) (cfg config, kept bool, err error) {
+	l := newLoader()
+	l.cfg.Log.Level = "warn"
+	l.cfg.Worker.ProcessingTime = demoWork
+	l.cfg.Products = []productConfig{{ID: "tshirt", Stock: demoStock}}
+	l.environment(environ)
+	_, kept = l.origin["nats.embedded.store_dir"]
+	cfg, err = l.finish()
+	return cfg, kept, err
+}
+
+func greet(to io.Writer, a addresses, cfg config) {
+	var products []string
+	for _, p := range cfg.Products {
+		products = append(products, p.ID)
+	}
+	fmt.Fprintf(to, `
+  firstcome is selling %[4]s, first come, first served.
+
+    the shop        http://%[1]s
+    the operator    http://%[2]s/metrics
+    NATS            %[3]s
     live statuses   nats -s %[3]s sub 'status.>'
-    the store       %[4]s
+    the store       %[5]s
 
   Ctrl-C ends it.
 
-`, a.http, a.ops, a.nats, storeDir)
+`, a.http, a.ops, a.nats, strings.Join(products, ", "), cfg.NATS.Embedded.StoreDir)
 }

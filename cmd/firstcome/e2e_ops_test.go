@@ -138,7 +138,8 @@ func TestOperatorsPort(t *testing.T) {
 	text := string(ops("/metrics").body)
 	for _, name := range []string{
 		`firstcome_orders_total{outcome="accepted",product="tshirt"} 1`, `firstcome_waiting_orders{product="tshirt"} 0`,
-		"firstcome_decision_seconds_bucket", "firstcome_group_orders_bucket", "firstcome_sockets 1",
+		"firstcome_decision_seconds_bucket", "firstcome_group_orders_bucket", "firstcome_sockets 1\n",
+		"firstcome_sockets_slow_total 0\n", "firstcome_sockets_refused_total 0\n",
 		"go_goroutines", "process_open_fds",
 	} {
 		if !strings.Contains(text, name) {

@@ -218,7 +218,8 @@ func (s *scan) until(end byte) []byte {
 	return v
 }
 
-// uint reads a whole number without leading zeros, at most MaxUnits.
+// uint reads a whole number without leading zeros, of at most 14 digits, which do
+// not overflow. MaxUnits has 13; a longer number is left to the general reader.
 func (s *scan) uint() uint64 {
 	i, n := 0, uint64(0)
 	for i < len(s.b) && i < 14 && '0' <= s.b[i] && s.b[i] <= '9' {
