@@ -48,7 +48,7 @@ func (c config) layout() (broker.Layout, error) {
 // grouping is how orders are put together. While work per order is imitated, each
 // goes alone: grouped, they would share one order's time.
 func (c config) grouping() broker.Grouping {
-	g := broker.Grouping{MaxOrders: c.Group.MaxOrders, MaxWait: c.Group.MaxWait, InFlight: c.Group.InFlight}
+	g := broker.Grouping{MaxOrders: c.Group.MaxOrders, MaxWait: c.Group.MaxWait, InFlight: c.Group.InFlight, Worth: broker.Worth}
 	if c.Worker.ProcessingTime > 0 {
 		g.MaxOrders = 1
 	}

@@ -83,7 +83,7 @@ func openRig(b *testing.B, options broker.Options, replicas, products int) *rig 
 	r.ledger, err = broker.OpenLedger(ctx, r.conn)
 	must(err)
 	r.tell = broker.NewAnnouncer(r.conn)
-	r.intake = broker.NewIntake(r.conn, r.book, r.tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3})
+	r.intake = broker.NewIntake(r.conn, r.book, r.tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3, Worth: broker.Worth})
 	r.shop, err = broker.OpenShop(ctx, r.conn)
 	must(err)
 	r.follower, err = broker.NewFollower(ctx, r.conn, r.book, r.shop)

@@ -21,12 +21,17 @@ type Grouping struct {
 	MaxOrders int           // in one message, at most sale.MaxLines
 	MaxWait   time.Duration // of an order for others to join it; longer while decisions take longer
 	InFlight  int           // groups of a product that may be undecided at a time, but for MaxWait
+	Worth     int           // orders that are worth a group of their own while others are undecided
 }
+
+// Worth is what a group costs in orders: the CPU time of its fsyncs, swap and
+// messages is that of some 50 orders.
+const Worth = 64
 
 // Intake stores orders in the queue by group commit. An order goes out alone and
 // at once while nothing of this instance's is undecided. Else arrivals gather,
-// until as many are together as are undecided (with at most InFlight groups),
-// MaxOrders are, or they have waited for MaxWait, or for as long as decisions take
+// until as many are together as are undecided and as are Worth it (with at most
+// InFlight groups), MaxOrders are, or they have waited for MaxWait, or for as long as decisions take
 // now if that is longer: so the cost of a decision is paid per group, groups grow
 // exactly as far as deciding is slower than arriving, and the next one is often in
 // the queue when the one before it is decided.
@@ -293,11 +298,11 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	l.release()
 }
 
-// ripe tells whether the gathering group may go: it is full, or as large as all
-// that are undecided together, which none are when the line is short.
+// ripe tells whether the gathering group may go: it is full, or nothing is
+// undecided, or it is as large as all that are undecided together and worth it.
 func (l *lane) ripe() bool {
 	n, in := len(l.open.orders), l.intake.group
-	return n >= in.MaxOrders || n >= l.orders && l.sent+len(l.stored) < in.InFlight
+	return n >= in.MaxOrders || l.orders == 0 || n >= max(l.orders, in.Worth) && l.sent+len(l.stored) < in.InFlight
 }
 
 // maxPatience bounds how far slow decisions stretch MaxWait, so that an order is

@@ -141,6 +141,20 @@ func TestOrdersGatherWhileGroupsAreUndecided(t *testing.T) {
 	d.wantGroups(t, "a", "b", "c d", "e f g", "h i j", "k") // in the order of arrival
 }
 
+// A few orders are not worth a group while others are undecided.
+func TestSmallGroupsWait(t *testing.T) {
+	w := on(t, one)
+	d := w.intake(t, w.sell(t, 5, "shirt"), broker.Grouping{MaxOrders: 100, MaxWait: ever, InFlight: 3, Worth: 3})
+	d.place(t, "a@x.com")
+	d.gather(t, "b@x.com") // as many as are undecided, and not worth it
+	d.gather(t, "c@x.com")
+	d.place(t, "d@x.com")
+	d.gather(t, "e@x.com")
+	d.decide(t, 2) // nothing is undecided
+	eventually(t, "e is stored", d.holds(t, 3))
+	d.wantGroups(t, "a", "b c d", "e")
+}
+
 func TestFullGroupGoesAtOnce(t *testing.T) {
 	w := on(t, one)
 	d := w.intake(t, w.sell(t, 5, "shirt"), broker.Grouping{MaxOrders: 2, MaxWait: ever, InFlight: 1})
