@@ -106,7 +106,7 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 			var id sale.ProductID
 			if product != "" {
 				if id, err = parseProduct(product); err != nil {
-					return err
+					return usageError{fmt.Errorf("--product: %w", err)}
 				}
 			}
 			conn, err := flags.open(c)
