@@ -215,8 +215,8 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 		return
 	}
 	l.noteStored(g, ack.Sequence)
+	close(g.done) // those who wait for their 202 come before those who listen
 	l.intake.tell.pending(l.product, g.orders)
-	close(g.done)
 }
 
 // answer waits for the queue's answer to a message that was sent, storeTimeout at
