@@ -81,11 +81,12 @@ type group struct {
 	sentAt time.Time
 }
 
-// An attempt to store a group, and all of them together: well under the 5 s in
-// which a buyer must hear of a broker that is away.
+// An attempt to store a group, and all of them together: with the time to gather
+// and to look for an order of the same key, under the 5 s in which a buyer must
+// hear of a broker that is away.
 const (
-	storeTimeout = 2 * time.Second
-	storeLimit   = 4 * time.Second
+	storeTimeout = 1500 * time.Millisecond
+	storeLimit   = 2500 * time.Millisecond
 )
 
 // NewIntake makes the intake. The book tells it what was decided, and the
@@ -307,10 +308,18 @@ func (l *lane) ripe() bool {
 
 // maxPatience bounds how far slow decisions stretch MaxWait, so that an order is
 // stored in good time even if nothing is decided at all.
-const maxPatience = 250 * time.Millisecond
+const maxPatience = time.Second
 
-// patience is how long a group may gather.
-func (l *lane) patience() time.Duration { return max(l.intake.group.MaxWait, min(l.pace, maxPatience)) }
+// patience is how long a group may gather: as long as decisions take, those that
+// are not made yet included. While nothing is decided, groups so grow instead of
+// piling up, each of which would cost a decision later.
+func (l *lane) patience() time.Duration {
+	pace := l.pace
+	if len(l.stored) > 0 {
+		pace = max(pace, time.Since(l.stored[0].sentAt))
+	}
+	return max(l.intake.group.MaxWait, min(pace, maxPatience))
+}
 
 // release sends what has gathered, if that is enough now that a group was decided.
 func (l *lane) release() {
