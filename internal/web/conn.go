@@ -68,6 +68,19 @@ func (l *listener) Close() (err error) {
 	return err
 }
 
+// plain is how many connections are open that no socket has taken over.
+func (l *listener) plain() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for c := range l.conns {
+		if !c.upgraded.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // closeUnused cuts off the connections on which no byte has come: nobody waits
 // for an answer there.
 func (l *listener) closeUnused() { l.cut(func(c *conn) bool { return !c.used.Load() }) }
@@ -93,9 +106,10 @@ func (l *listener) forget(c *conn) {
 // conn is an accepted connection.
 type conn struct {
 	net.Conn
-	from   *listener
-	used   atomic.Bool // a byte has come
-	unread atomic.Bool // answered before the request was read to its end
+	from     *listener
+	used     atomic.Bool // a byte has come
+	unread   atomic.Bool // answered before the request was read to its end
+	upgraded atomic.Bool // it is a socket's
 
 	mu      sync.Mutex // one write at a time
 	writeBy time.Time  // the deadline

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"github.com/gofiber/contrib/websocket"
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -91,6 +92,9 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 			err = fail(c, errInternal)
 		}
 	}()
+	if s.refusing.Load() && !websocket.IsWebSocketUpgrade(c) {
+		c.Context().SetConnectionClose() // the next request goes to an instance that stays
+	}
 	if !s.greetOrigin(c) && c.Method() == fiber.MethodPost {
 		return fail(c, errOrigin) // a form post needs no preflight
 	}

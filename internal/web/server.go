@@ -89,9 +89,14 @@ const (
 	writeTime = 10 * time.Second // for a whole answer
 	idleTime  = 75 * time.Second // between requests of a connection
 	placeTime = 5 * time.Second  // for the queue's acknowledgement
-	reachTime = 2 * time.Second  // for the book to catch up, where the answer depends on it
-	mayTime   = 500 * time.Millisecond
-	// mayTime is for catching up where an answer a little behind will do.
+
+	reachTime = 1500 * time.Millisecond // for the book to catch up, where the answer depends on it
+	mayTime   = 500 * time.Millisecond  // where an answer a little behind will do
+
+	// partingTime is how long a server that stops goes on answering, each answer the
+	// last of its connection: cutting off a connection that waits for its next
+	// request may hit just that request.
+	partingTime = time.Second
 )
 
 func init() {
@@ -117,6 +122,7 @@ type Server struct {
 	perBuyer   *limiter // nil: off
 	flights    flights
 	refusing   atomic.Bool
+	parting    time.Duration
 
 	mu       sync.Mutex
 	listener *listener     // nil before Serve
@@ -141,7 +147,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		queue: cfg.Queue, shop: cfg.Shop, follower: cfg.Follower, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer),
-		served: make(chan struct{}),
+		served: make(chan struct{}), parting: partingTime,
 	}
 	var err error
 	if s.origins, err = newOrigins(cfg.AllowedOrigins, cfg.AllowLoopbackOrigins); err != nil {
@@ -250,8 +256,9 @@ func (s *Server) Serve(ln net.Listener) error {
 // is answered as before. It is the first step of a shutdown.
 func (s *Server) Refuse() { s.refusing.Store(true) }
 
-// Stop refuses new orders, waits for the requests under way, closes every socket
-// with 1001, and returns when Serve and all its goroutines are done. When ctx
+// Stop refuses new orders, goes on answering for a second if connections are open,
+// waits for the requests under way, closes every socket with 1001, and returns
+// when Serve and all its goroutines are done. When ctx
 // ends first, what is left is cut off, and Stop returns ctx's error. It may be
 // called before Serve, and more than once.
 func (s *Server) Stop(ctx context.Context) error {
@@ -268,6 +275,7 @@ func (s *Server) stop(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
+	s.part(ctx, l)
 	err := l.Close()
 	l.closeUnused()
 	if e := s.app.ShutdownWithContext(ctx); e != nil {
@@ -285,6 +293,21 @@ func (s *Server) stop(ctx context.Context) error {
 	l.closeAll()
 	<-s.served
 	return err
+}
+
+// part returns when nobody but sockets is connected any more, or when enough
+// has been done for those who are.
+func (s *Server) part(ctx context.Context, l *listener) {
+	ctx, cancel := context.WithTimeout(ctx, s.parting)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for l.plain() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Deliver gives a broadcast status to the sockets of the buyer with that token

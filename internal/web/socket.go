@@ -97,6 +97,7 @@ func (h *hub) serve(ws *websocket.Conn) {
 		h.log.Error("a socket without a connection of ours or an email")
 		return
 	}
+	raw.upgraded.Store(true)
 	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(),
 		wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	if !h.add(s) {

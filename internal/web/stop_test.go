@@ -2,7 +2,11 @@ package web
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +59,42 @@ func TestStopSaysGoodbye(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", addr); err == nil {
 		t.Error("it still listens")
+	}
+}
+
+// Whoever has a connection open is answered, for the last time on it, before the
+// server goes; it does not wait for sockets, nor once nobody else is there.
+func TestStopTakesLeave(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil, func(s *Server) { s.parting = time.Hour })
+	tab := watch(t, addr, "a@b.de")
+	keeping := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer keeping.CloseIdleConnections()
+	order := func() *http.Response {
+		t.Helper()
+		r, err := keeping.Post("http://"+addr+"/buy", asJSON, strings.NewReader(orderBody("a@b.de")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r.Body)
+		if err = errors.Join(err, r.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := order(); r.StatusCode != 202 || r.Close {
+		t.Errorf("%+v", r)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.Background()) }()
+	awaitTrue(t, "it refuses", s.refusing.Load)
+	if r := order(); r.StatusCode != 503 || !r.Close {
+		t.Errorf("on the open connection: %+v", r)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	for f := tab.next(); f.closedBy == 0; f = tab.next() {
 	}
 }
 

@@ -207,6 +207,7 @@ func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.parting = 0 // connections are kept open by the tests' client
 	for _, f := range more {
 		f(s)
 	}
