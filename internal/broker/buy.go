@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sort"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,38 +20,192 @@ type Heard struct {
 	Body    []byte // the whole status, JSON
 }
 
+const (
+	// ackTime is how long Buy waits for the queue to say that it has the order; after
+	// that it may have it all the same.
+	ackTime = 4 * time.Second
+	// lookEvery is how often Buy looks for an outcome that no broadcast has told,
+	// and how long a look may take; the last one may take lastLook.
+	lookEvery = 2 * time.Second
+	lastLook  = 5 * time.Second
+	// lookBack bounds the ledger entries that a look reads one after another.
+	lookBack = 100
+)
+
 // Buy places one order and waits for its final status, subscribed before the
-// queue has it. It wraps sale.ErrUnknownProduct if no queue takes the product; if
-// ctx ends first the order may be in the queue, and the error names it.
+// queue has it. A broadcast comes at most once, and is lost with a connection or
+// before the cluster has heard of the subscription, so every 2 s, and when the
+// deadline of ctx has passed, it looks for the outcome in what is stored (P6). The
+// last look may take 5 s. It wraps sale.ErrUnknownProduct if no queue takes the
+// product; if there is no outcome yet the order may be in the queue, and the error
+// names it.
 func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order) (Heard, error) {
+	told := make(chan *nats.Msg, 8) // an order is told of twice
 	status := sale.Status{Order: order, Product: product}
-	subject := string(appendStatusSubject(nil, &status))
-	sub, err := c.orders.SubscribeSync(subject)
+	sub, err := c.orders.ChanSubscribe(string(appendStatusSubject(nil, &status)), told)
 	if err != nil {
 		return Heard{}, fmt.Errorf("listen for the outcome: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
-	_, err = c.js.Publish(ctx, ordersSubject(product), order.AppendLine(nil),
+	p := placed{conn: c, product: product, id: order.ID}
+	acking, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	ack, err := c.js.Publish(acking, ordersSubject(product), order.AppendLine(nil),
 		jetstream.WithMsgID(order.ID.String()), jetstream.WithExpectStream(ordersStream))
 	switch {
+	case err == nil:
+		p.seq = ack.Sequence
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 		return Heard{}, fmt.Errorf("%w: %s", sale.ErrUnknownProduct, product)
-	case err != nil:
+	case !errors.Is(err, context.DeadlineExceeded):
 		return Heard{}, fmt.Errorf("place order %s: %w", order.ID, publishError(err))
 	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
 	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return Heard{}, fmt.Errorf("order %s is in the queue, but no outcome came: %w", order.ID, err)
-		}
-		var s struct {
-			Status string `json:"status"`
-		}
-		if err := json.Unmarshal(msg.Data, &s); err != nil {
-			return Heard{}, fmt.Errorf("status of order %s: %w", order.ID, err)
-		}
-		if s.Status != sale.Pending.String() {
-			return Heard{Outcome: s.Status, Body: msg.Data}, nil
+		select {
+		case msg := <-told:
+			var s struct {
+				Status string `json:"status"`
+			}
+			if err := json.Unmarshal(msg.Data, &s); err != nil {
+				return Heard{}, fmt.Errorf("status of order %s: %w", order.ID, err)
+			}
+			if s.Status != sale.Pending.String() {
+				return Heard{Outcome: s.Status, Body: msg.Data}, nil
+			}
+		case <-tick.C:
+			looking, cancel := context.WithTimeout(ctx, lookEvery)
+			heard, found, err := p.look(looking)
+			cancel()
+			if err == nil && found { // else there will be another
+				return heard, nil
+			}
+		case <-ctx.Done():
+			return p.lastLook(ctx)
 		}
 	}
+}
+
+// placed is an order whose outcome may be stored by now.
+type placed struct {
+	conn    *Conn
+	product sale.ProductID
+	id      sale.OrderID
+	seq     uint64 // in the queue, 0: unknown
+}
+
+// lastLook looks once more, with some patience, unless ctx was cancelled: whoever
+// did that does not wait for it.
+func (p *placed) lastLook(ctx context.Context) (heard Heard, err error) {
+	found := false
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+		defer cancel()
+		err = retry(looking, func() (err error) {
+			heard, found, err = p.look(looking)
+			return err
+		})
+	}
+	if found && err == nil {
+		return heard, nil
+	}
+	where := "is in the queue"
+	if p.seq == 0 {
+		where = "may be in the queue"
+	}
+	return Heard{}, errors.Join(fmt.Errorf("order %s %s, but no outcome came: %w", p.id, where, context.Cause(ctx)), err)
+}
+
+// look finds the outcome, false while there is none. It goes to the entry that
+// decided the order's message, or to the newest if that message is unknown, and back
+// from there: the order may have been in an earlier message too, and is a duplicate
+// in this one.
+func (p *placed) look(ctx context.Context) (Heard, bool, error) {
+	d, err := openDecisions(ctx, p.conn, p.product)
+	if err != nil || d.newest == nil || d.before(d.newest, p.seq) {
+		return Heard{}, false, err
+	}
+	n := d.newest.N
+	if p.seq > 0 {
+		if n, err = d.decided(ctx, p.seq); err != nil {
+			return Heard{}, false, err
+		}
+	}
+	for range min(n, lookBack) {
+		e, err := d.entry(ctx, n)
+		if err != nil {
+			return Heard{}, false, err
+		}
+		for _, s := range e.Statuses() {
+			if s.ID == p.id {
+				return Heard{Outcome: s.Outcome.String(), Body: s.AppendJSON(nil)}, true, nil
+			}
+		}
+		n--
+	}
+	return Heard{}, false, nil
+}
+
+// decisions are a product's ledger up to the entry that its stock value holds, which
+// may not be in the ledger yet.
+type decisions struct {
+	product sale.ProductID
+	ledger  *Ledger
+	newest  *sale.Entry // nil: nothing was decided
+}
+
+func openDecisions(ctx context.Context, c *Conn, product sale.ProductID) (*decisions, error) {
+	stocks, err := OpenStocks(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := OpenLedger(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	stock, _, err := stocks.Load(ctx, product)
+	if err != nil {
+		return nil, err
+	}
+	d := &decisions{product: product, ledger: ledger}
+	if stock.Last != nil {
+		d.newest = stock.Entry()
+	}
+	return d, nil
+}
+
+func (d *decisions) entry(ctx context.Context, n uint64) (*sale.Entry, error) {
+	if n == d.newest.N {
+		return d.newest, nil
+	}
+	stored, err := d.ledger.Entry(ctx, d.product, n)
+	if err != nil {
+		return nil, err
+	}
+	return sale.DecodeEntry(stored)
+}
+
+// before tells whether an entry decided an earlier message than that of the queue
+// that is decided now.
+func (d *decisions) before(e *sale.Entry, seq uint64) bool {
+	return e.Epoch != d.newest.Epoch || e.Seq < seq
+}
+
+// decided is the first entry that is not before seq. Messages are decided in order
+// (P2), so it takes one read for every doubling of the ledger.
+func (d *decisions) decided(ctx context.Context, seq uint64) (uint64, error) {
+	var failed error
+	after := sort.Search(int(d.newest.N)-1, func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		e, err := d.entry(ctx, uint64(i)+1)
+		if err != nil {
+			failed = err
+			return true
+		}
+		return !d.before(e, seq)
+	})
+	return uint64(after) + 1, failed
 }

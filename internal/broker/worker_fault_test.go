@@ -181,18 +181,3 @@ func entryString(e *sale.Entry) string {
 	}
 	return fmt.Sprintf("entry %d: %s: %d of %d left\n", e.N, strings.Join(orders, ", "), e.Available, e.Supplied)
 }
-
-// TestBuyHearsTheOutcome is what the command does.
-func TestBuyHearsTheOutcome(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		c := w.sell(t, 1, "shirt")
-		w.work(t, "shirt")
-		for _, want := range []string{"accepted", "sold_out"} {
-			o := newOrder("a@x.com")
-			got, err := broker.Buy(within(t), c, "shirt", o)
-			if err != nil || got.Outcome != want || !strings.Contains(string(got.Body), o.ID.String()) {
-				t.Errorf("bought %s %s, %v; want %s", got.Outcome, got.Body, err, want)
-			}
-		}
-	})
-}
