@@ -130,7 +130,8 @@ func (q *Queue) Close() {
 			messages.Stop()
 			return
 		}
-		_ = msg.Nak() // if it is lost, the redelivery comes later
+		q.pinned = true // by this very message
+		_ = msg.Nak()   // if it is lost, the redelivery comes later
 	}
 }
 
