@@ -66,16 +66,28 @@ func (c *crew) hire(product sale.ProductID) {
 	})
 }
 
-// stuck is why some product cannot be decided, nil while all is well.
-func (c *crew) stuck() error {
+// stuck is why nothing can be decided, nil while some product can: an instance that
+// sells the others well must not be taken out for one.
+func (c *crew) stuck() (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.workers {
-		if err := w.Stuck(); err != nil {
-			return err
+		if err = w.Stuck(); err == nil {
+			return nil
 		}
 	}
-	return nil
+	return err
+}
+
+// stuckProducts tells of each product whether it cannot be decided.
+func (c *crew) stuckProducts() map[sale.ProductID]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stuck := make(map[sale.ProductID]bool, len(c.workers))
+	for p, w := range c.workers {
+		stuck[p] = w.Stuck() != nil
+	}
+	return stuck
 }
 
 // stop lets every worker finish its message, gives the products back, and waits.

@@ -124,6 +124,30 @@ func TestStopOrder(t *testing.T) {
 	s.stop()
 }
 
+// A product that cannot be decided is named, and does not take the others with it.
+func TestStuckProduct(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 9 }, { id: mug, stock: 9 } ]")
+	_, js := jet(t, s.nats)
+	ops := func(path string) answer { return s.get("http://" + s.ops + path) }
+	lose := func(product string) {
+		if err := js.DeleteConsumer(bounded(t), "ORDERS", product); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, product+" is stuck", func() bool {
+			return strings.Contains(string(ops("/metrics").body), `firstcome_product_stuck{product="`+product+`"} 1`)
+		})
+	}
+	lose("mug")
+	if a := ops("/readyz"); a.code != http.StatusOK {
+		t.Errorf("readyz: %d %s", a.code, a.body)
+	}
+	lose("tshirt")
+	if a := ops("/readyz"); a.code != http.StatusServiceUnavailable {
+		t.Errorf("nothing can be decided, and readyz is %d", a.code)
+	}
+}
+
 func TestOperatorsPort(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 1 } ]")
@@ -138,6 +162,7 @@ func TestOperatorsPort(t *testing.T) {
 	text := string(ops("/metrics").body)
 	for _, name := range []string{
 		`firstcome_orders_total{outcome="accepted",product="tshirt"} 1`, `firstcome_waiting_orders{product="tshirt"} 0`,
+		`firstcome_product_stuck{product="tshirt"} 0`,
 		"firstcome_decision_seconds_bucket", "firstcome_group_orders_bucket", "firstcome_sockets 1\n",
 		"firstcome_sockets_slow_total 0\n", "firstcome_sockets_refused_total 0\n",
 		"go_goroutines", "process_open_fds",

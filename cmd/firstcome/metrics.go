@@ -42,8 +42,9 @@ func newMetrics() *metrics {
 
 // watch adds the gauges that are read off the running parts.
 func (m *metrics) watch(in *instance) {
-	m.registry.MustRegister(&waiting{in: in, desc: prometheus.NewDesc("firstcome_waiting_orders",
-		"Orders in the queue that are undecided.", []string{"product"}, nil)},
+	m.registry.MustRegister(&products{in: in,
+		waiting: prometheus.NewDesc("firstcome_waiting_orders", "Orders in the queue that are undecided.", []string{"product"}, nil),
+		stuck:   prometheus.NewDesc("firstcome_product_stuck", "1 while this instance could not decide orders of the product.", []string{"product"}, nil)},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_sockets",
 			Help: "Open WebSockets."}, func() float64 { return float64(in.web.Sockets()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firstcome_sockets_slow_total",
@@ -89,19 +90,34 @@ func (m *metrics) Conflict(product sale.ProductID) {
 	m.conflicts.WithLabelValues(string(product)).Inc()
 }
 
-// waiting collects the length of every product's line.
-type waiting struct {
-	in   *instance
-	desc *prometheus.Desc
+// products collects the length of every product's line, and whether it moves.
+type products struct {
+	in             *instance
+	waiting, stuck *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
-func (w *waiting) Describe(to chan<- *prometheus.Desc) { to <- w.desc }
+func (c *products) Describe(to chan<- *prometheus.Desc) {
+	to <- c.waiting
+	to <- c.stuck
+}
 
 // Collect implements prometheus.Collector.
-func (w *waiting) Collect(to chan<- prometheus.Metric) {
-	for _, stock := range w.in.shop.Products() {
-		to <- prometheus.MustNewConstMetric(w.desc, prometheus.GaugeValue,
-			float64(w.in.book.Waiting(stock.Product)), string(stock.Product))
+func (c *products) Collect(to chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, n uint64, p sale.ProductID) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), string(p))
+	}
+	for _, stock := range c.in.shop.Products() {
+		gauge(c.waiting, c.in.book.Waiting(stock.Product), stock.Product)
+	}
+	if c.in.crew == nil {
+		return
+	}
+	for p, is := range c.in.crew.stuckProducts() {
+		n := uint64(0)
+		if is {
+			n = 1
+		}
+		gauge(c.stuck, n, p)
 	}
 }

@@ -36,7 +36,7 @@ func newOpsServer(in *instance) *opsServer {
 }
 
 // readyz is 200 only while orders can be queued and decided: NATS answers for
-// both streams, the book is up to date, and no worker is stuck.
+// both streams, the book is up to date, and not every worker is stuck.
 func (o *opsServer) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
