@@ -94,10 +94,16 @@ func (b *Book) Newest(e Email, max int) []Status {
 	return b.walk(e, func(taken int, _ uint32) bool { return taken < max })
 }
 
-// Recent are all of the buyer's undecided orders and the newest max of all,
-// oldest first: what a socket is told when it attaches (P6).
+// recentReach bounds how far back Recent looks for undecided orders: the book is
+// locked for as long as that takes.
+const recentReach = 4096
+
+// Recent are the buyer's undecided orders, those among the newest 4096, and the
+// newest max of all, oldest first: what a socket is told when it attaches (P6).
 func (b *Book) Recent(e Email, max int) []Status {
-	statuses := b.walk(e, func(taken int, waiting uint32) bool { return taken < max || waiting > 0 })
+	statuses := b.walk(e, func(taken int, waiting uint32) bool {
+		return taken < max || waiting > 0 && taken < recentReach
+	})
 	keep := statuses[:0]
 	for i, s := range statuses {
 		if i < max || s.Outcome == Pending {

@@ -126,7 +126,7 @@ func TestRefreshBringsWhatWasLost(t *testing.T) {
 // looked up without anybody asking (P6).
 func TestALostOutcomeIsFound(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = 5 * time.Millisecond })
+	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.sweep = 5 * time.Millisecond })
 	tab := watch(t, addr, "a@b.de")
 	id := bought(t, buy(t, addr, orderBody("a@b.de")))
 	status, _ := w.book.Status(id, "a@b.de")
@@ -211,6 +211,31 @@ func TestLostBroadcastsAreMadeUpFor(t *testing.T) {
 	ends := map[string]bool{tab.order().Order.ID: true, tab.order().Order.ID: true}
 	if !ends[one.String()] || !ends[other.String()] {
 		t.Errorf("%v were told, not %s and %s", ends, one, other)
+	}
+}
+
+// However much was lost, all of it is made up for, each once.
+func TestManyLostBroadcastsAreMadeUpFor(t *testing.T) {
+	w := newTown(t, "tshirt")
+	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Supplied = 1000, 1000 })
+	s, addr := open(t, w, nil)
+	_, elsewhere := open(t, w, nil)
+	tab := attend(t, s, addr, "a@b.de")
+	ids := map[string]bool{}
+	for range 3 * recent {
+		ids[bought(t, buy(t, elsewhere, orderBody("a@b.de"))).String()] = true
+	}
+	w.decide(t)
+	s.Refresh()
+	for range 3 * recent {
+		f := tab.order()
+		if f.Order.Status != "accepted" || !ids[f.Order.ID] {
+			t.Errorf("%s", f.receivedRaw)
+		}
+		delete(ids, f.Order.ID)
+	}
+	if len(ids) != 0 {
+		t.Errorf("%d outcomes were not told", len(ids))
 	}
 }
 

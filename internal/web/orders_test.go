@@ -131,7 +131,7 @@ func TestThePage(t *testing.T) {
 		r := get(t, "http://"+addr+path)
 		h := r.Header
 		if r.StatusCode != 200 || r.body == "" || h.Get("Content-Type") != contentType || h.Get("Cache-Control") != "no-cache" ||
-			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'self'; connect-src 'self' ws: wss:" {
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'" {
 			t.Errorf("%s: %d %v", path, r.StatusCode, h)
 		}
 		again := get(t, "http://"+addr+path, "If-None-Match", "W/"+h.Get("ETag"))

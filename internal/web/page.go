@@ -64,7 +64,8 @@ func (f *pageFile) serve(c *fiber.Ctx) error {
 	r.Header.Set(fiber.HeaderETag, f.etag)
 	r.Header.Set(fiber.HeaderCacheControl, "no-cache")
 	r.Header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	r.Header.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; connect-src 'self' ws: wss:")
+	r.Header.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; connect-src 'self' ws: wss:; "+
+		"frame-ancestors 'none'; base-uri 'none'; form-action 'self'") // framed, it would buy for whoever is made to click
 	if seen := c.Get(fiber.HeaderIfNoneMatch); seen == "*" || strings.Contains(seen, f.etag) {
 		c.Status(fiber.StatusNotModified)
 		return nil

@@ -10,10 +10,10 @@ const (
 
 // shown is what a buyer has seen on one socket, so that no order goes back and
 // nothing is said twice (P6). It remembers every order shown as pending until its
-// outcome is shown, up to maxShownPending of them, and the maxShownFinal outcomes
-// shown last. Beyond that the book is asked: a pending that it knows to be decided
-// is not shown. An outcome beyond both bounds may be shown twice, which says
-// nothing wrong.
+// outcome is shown; while there are maxShownPending of them, no other is shown as
+// pending. It remembers the maxShownFinal outcomes shown last. Beyond that the book
+// is asked: a pending that it knows to be decided is not shown. An outcome beyond
+// both bounds may be shown twice, which says nothing wrong.
 type shown struct {
 	pending map[sale.OrderID]struct{}
 	final   map[sale.OrderID]int // the highest rev
@@ -29,15 +29,13 @@ func (s *shown) news(id sale.OrderID, rev int, decided func(sale.OrderID) bool) 
 	}
 	_, waits := s.pending[id]
 	if rev == 0 {
-		if waits || len(s.order) == maxShownFinal && decided(id) {
+		if waits || len(s.pending) >= maxShownPending || len(s.order) == maxShownFinal && decided(id) {
 			return false
 		}
 		if s.pending == nil {
 			s.pending = map[sale.OrderID]struct{}{}
 		}
-		if len(s.pending) < maxShownPending {
-			s.pending[id] = struct{}{}
-		}
+		s.pending[id] = struct{}{}
 		return true
 	}
 	delete(s.pending, id)

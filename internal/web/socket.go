@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -249,6 +250,7 @@ func (s *socket) greet() error {
 	if err := s.batch(func() error { return s.send(append(hello, `"}`...)) }); err != nil {
 		return err
 	}
+	s.known.Store(s.hub.book.Changes(s.email)) // more is new, and no orders of old
 	return s.lookUp(true)
 }
 
@@ -268,7 +270,7 @@ func (s *socket) lookUp(lost bool) error {
 			s.mu.Unlock()
 		}
 	}
-	return s.batch(s.catchUp)
+	return s.batch(func() error { return s.catchUp(lost) })
 }
 
 // turn writes everything that is queued, in as few writes as it fits, and then
@@ -308,9 +310,11 @@ func (s *socket) turn() (leave bool, err error) {
 }
 
 // catchUp shows what the book knows and the buyer was not shown yet: orders that
-// were shown as pending, all that are pending, and the newest ones.
-func (s *socket) catchUp() error {
-	s.known.Store(s.hub.book.Changes(s.email))
+// were shown as pending, all that are pending if something may have been lost, and
+// the newest ones, at least as many as have changed since the last look.
+func (s *socket) catchUp(lost bool) error {
+	changes := s.hub.book.Changes(s.email)
+	newest := max(recent, min(int(changes-s.known.Swap(changes)), maxShownPending))
 	for id := range s.shown.pending {
 		if status, known := s.hub.book.Status(id, s.email); known && status.Outcome != sale.Pending {
 			if err := s.showStatus(&status); err != nil {
@@ -318,8 +322,15 @@ func (s *socket) catchUp() error {
 			}
 		}
 	}
-	for _, status := range s.hub.book.Recent(s.email, recent) {
-		if err := s.showStatus(&status); err != nil {
+	var statuses []sale.Status // oldest first
+	if lost {
+		statuses = s.hub.book.Recent(s.email, newest)
+	} else {
+		statuses = s.hub.book.Newest(s.email, newest)
+		slices.Reverse(statuses)
+	}
+	for i := range statuses {
+		if err := s.showStatus(&statuses[i]); err != nil {
 			return err
 		}
 	}

@@ -198,7 +198,9 @@ func TestShownIsBounded(t *testing.T) {
 		t.Error("a higher revision is no news")
 	}
 	for n := range 2 * maxShownPending {
-		s.news(id(-n-1), 0, decided)
+		if news := s.news(id(-n-1), 0, decided); news != (n < maxShownPending) {
+			t.Fatalf("pending order %d: %v", n, news)
+		}
 	}
 	if len(s.final) != maxShownFinal || len(s.order) != maxShownFinal || len(s.pending) != maxShownPending {
 		t.Errorf("%d, %d, %d", len(s.final), len(s.order), len(s.pending))

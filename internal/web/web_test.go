@@ -207,7 +207,8 @@ func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.parting = 0 // connections are kept open by the tests' client
+	s.hub.timing.sweep = time.Hour // or what a test loses is looked up
+	s.parting = 0                  // connections are kept open by the tests' client
 	for _, f := range more {
 		f(s)
 	}
