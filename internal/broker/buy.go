@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -56,7 +57,7 @@ func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order)
 	case err == nil:
 		p.seq = ack.Sequence
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-		return Heard{}, fmt.Errorf("%w: %s", sale.ErrUnknownProduct, product)
+		return Heard{}, c.whyNobodyTook(ctx, product)
 	case !errors.Is(err, context.DeadlineExceeded):
 		return Heard{}, fmt.Errorf("place order %s: %w", order.ID, publishError(err))
 	}
@@ -85,6 +86,22 @@ func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order)
 			return p.lastLook(ctx)
 		}
 	}
+}
+
+// whyNobodyTook tells a product that no queue takes from a queue that has no leader
+// just now.
+func (c *Conn) whyNobodyTook(ctx context.Context, product sale.ProductID) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	stream, err := c.stream(ctx, ordersStream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
+		return fmt.Errorf("%w: %w", sale.ErrUnavailable, err)
+	case slices.Contains(stream.CachedInfo().Config.Subjects, ordersSubject(product)):
+		return fmt.Errorf("%w: it has no leader", sale.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: %s", sale.ErrUnknownProduct, product)
 }
 
 // placed is an order whose outcome may be stored by now.

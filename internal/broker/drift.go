@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
 )
 
 // ErrDrift is wrapped when something exists with other settings than firstcome
@@ -21,6 +24,8 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	var d drift
 	if want.Name != ordersStream {
 		d.note("subjects", want.Subjects, have.Subjects)
+	} else if slices.ContainsFunc(have.Subjects, isNoProducts) { // products come and go
+		d = append(d, fmt.Sprintf("subjects is %v, not orders.<product> for each product", have.Subjects))
 	}
 	d.note("retention", want.Retention, have.Retention)
 	d.note("storage", want.Storage, have.Storage)
@@ -49,6 +54,14 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	d.note("mirror", want.Mirror, have.Mirror)
 	d.note("sources", len(want.Sources), len(have.Sources))
 	return d.err("stream " + want.Name)
+}
+
+// isNoProducts tells of a subject that is not one product's: a wildcard takes orders
+// that nobody decides and nobody can remove.
+func isNoProducts(subject string) bool {
+	name, ok := strings.CutPrefix(subject, ordersPrefix)
+	_, err := sale.ParseProductID(name)
+	return !ok || err != nil
 }
 
 // consumerDrift compares what the order of decisions, and that they are made at all,

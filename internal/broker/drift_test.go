@@ -43,6 +43,8 @@ func TestDriftIsRefusedAndNamed(t *testing.T) {
 		{"ORDERS", "subject_transform", func(c *jetstream.StreamConfig) {
 			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "orders.shirt", Destination: "orders.mug"}
 		}},
+		{"ORDERS", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"orders.*"} }},
+		{"ORDERS", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "orders.mug.more") }},
 		{"LEDGER", "subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"ledger.>"} }},
 		{"LEDGER", "discard_new_per_subject", func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = false }},
 		{"LEDGER", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 2 }},

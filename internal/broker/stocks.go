@@ -94,6 +94,9 @@ func (s *Stocks) Products(ctx context.Context) ([]sale.ProductID, error) {
 			products = append(products, p)
 		}
 	}
+	if ctx.Err() != nil { // the list ends with it, without a word
+		return nil, fmt.Errorf("list the stock: %w", context.Cause(ctx))
+	}
 	return products, nil
 }
 

@@ -158,10 +158,13 @@ func (b *Book) Reach(ctx context.Context, ledger Ledger, product ProductID, n ui
 		if err == nil {
 			return nil
 		}
-		if n-b.Entries(product) <= maxRead {
+		if have := b.Entries(product); have < n && n-have <= maxRead {
 			if readErr := b.read(ctx, ledger, product, n); readErr != nil {
 				err = fmt.Errorf("%w, and the ledger: %w", err, readErr)
 			}
+		}
+		if b.Entries(product) >= n {
+			return nil
 		}
 		if ctx.Err() != nil {
 			return err
