@@ -89,9 +89,7 @@ func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
 		js := w.admin(t)
 		leaving, next := newQueue(t, c), newQueue(t, w.connect(t))
 		publish(t, js, "shirt", []byte("before"))
-		settle(t, comes(t, next, patience)) // its consumer has a leader who serves it
-		next.Close()
-		unpin(t, next)
+		settle(t, comes(t, leaving, patience)) // its consumer has a leader who serves it
 		idle(t, leaving)
 		seq := publish(t, js, "shirt", []byte("first"))
 		receive(t, arrived)
