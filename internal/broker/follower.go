@@ -142,16 +142,8 @@ func (f *Follower) entry(msg jetstream.Msg) {
 		return
 	}
 	if f.book.Entries(product) < n {
-		entry, err := sale.DecodeEntry(msg.Data())
-		if err == nil && (entry.Product != product || entry.N != n) {
-			err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
-		}
-		if err == nil {
-			err = f.book.Apply(entry)
-		}
-		if err != nil {
-			f.fail(fmt.Errorf("entry %d of %s: %w", n, product, err))
-			return
+		if err := f.book.ApplyStored(product, n, msg.Data()); err != nil {
+			f.fail(err)
 		}
 	}
 }

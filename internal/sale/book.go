@@ -179,16 +179,25 @@ func (b *Book) read(ctx context.Context, ledger Ledger, product ProductID, n uin
 		if err != nil {
 			return err
 		}
-		entry, err := DecodeEntry(data)
-		if err == nil && (entry.Product != product || entry.N != next) {
-			err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
+		if err := b.ApplyStored(product, next, data); err != nil {
+			return err
 		}
-		if err == nil {
-			err = b.Apply(entry)
-		}
-		if err != nil {
-			return fmt.Errorf("entry %d of %s: %w", next, product, err)
-		}
+	}
+	return nil
+}
+
+// ApplyStored does what Apply does with an entry as the ledger keeps it. One that
+// is not the product's n-th is an error, and changes nothing.
+func (b *Book) ApplyStored(product ProductID, n uint64, data []byte) error {
+	entry, err := DecodeEntry(data)
+	if err == nil && (entry.Product != product || entry.N != n) {
+		err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
+	}
+	if err == nil {
+		err = b.Apply(entry)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %d of %s: %w", n, product, err)
 	}
 	return nil
 }
