@@ -31,8 +31,8 @@ const Worth = 64
 // Intake stores orders in the queue by group commit. An order goes out alone and
 // at once while nothing of this instance's is undecided. Else arrivals gather,
 // until as many are together as are undecided and as are Worth it (with at most
-// InFlight groups), MaxOrders are, or they have waited for MaxWait, or for as long as decisions take
-// now if that is longer: so the cost of a decision is paid per group, groups grow
+// InFlight groups), MaxOrders are, or they have waited for MaxWait, or for as long
+// as decisions take now if that is longer: so the cost of a decision is paid per group, groups grow
 // exactly as far as deciding is slower than arriving, and the next one is often in
 // the queue when the one before it is decided.
 type Intake struct {
