@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,21 +55,13 @@ type lane struct {
 	mu      sync.Mutex
 	open    *group // gathering; nil if nobody waits
 	timer   *time.Timer
-	sent    int           // groups published and not yet stored
-	stored  []stored      // not yet decided
+	flight  []*sent       // groups not yet decided, oldest first
 	orders  int           // in all of these groups
 	usual   int           // orders in the group sent last
 	pace    time.Duration // from sending to decision, a moving average
 	entry   uint64        // of the ledger, heard last
 	epoch   string        // of settled
 	settled uint64        // highest sequence decided
-}
-
-// stored is a group in the queue.
-type stored struct {
-	seq    uint64
-	orders int
-	sentAt time.Time
 }
 
 // group is one queue message in the making.
@@ -78,7 +71,13 @@ type group struct {
 	orders []sale.Order
 	done   chan struct{} // closed when err is final
 	err    error
-	sentAt time.Time
+}
+
+// sent is a group from when it was sent until it is decided.
+type sent struct {
+	at     time.Time
+	orders int
+	seq    uint64 // in the queue; 0: not stored yet
 }
 
 // An attempt to store a group, and all of them together: with the time to gather
@@ -183,22 +182,22 @@ func (l *lane) send() {
 		l.timer.Stop()
 		l.timer = nil
 	}
-	l.sent++
-	l.orders += len(g.orders)
-	l.usual = len(g.orders)
-	g.sentAt = time.Now()
+	s := &sent{at: time.Now(), orders: len(g.orders)}
+	l.flight = append(l.flight, s)
+	l.orders += s.orders
+	l.usual = s.orders
 	msg := nats.NewMsg(ordersSubject(l.product))
-	msg.Header.Set(headerOrders, strconv.Itoa(len(g.orders)))
+	msg.Header.Set(headerOrders, strconv.Itoa(s.orders))
 	msg.Header.Set(jetstream.MsgIDHeader, g.id)
 	msg.Data = g.data
 	future, err := l.intake.conn.js.PublishMsgAsync(msg, jetstream.WithExpectStream(ordersStream))
-	go l.await(g, msg, future, err)
+	go l.await(g, s, msg, future, err)
 }
 
 // await sees one group through to the queue's answer. An answer that does not come
 // leaves open whether the group was stored, so it is sent again under the same
 // message id, which the queue stores once.
-func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err error) {
+func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFuture, err error) {
 	defer l.intake.flying.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 	defer cancel()
@@ -211,11 +210,11 @@ func (l *lane) await(g *group, msg *nats.Msg, future jetstream.PubAckFuture, err
 	}
 	if err != nil {
 		g.err = publishError(err)
-		l.noteStored(g, 0)
+		l.noteStored(s, 0)
 		close(g.done)
 		return
 	}
-	l.noteStored(g, ack.Sequence)
+	l.noteStored(s, ack.Sequence)
 	close(g.done) // those who wait for their 202 come before those who listen
 	l.intake.tell.pending(l.product, g.orders)
 }
@@ -257,15 +256,16 @@ func disconnected(err error) bool {
 }
 
 // noteStored notes that a sent group is in the queue, or with 0 that it is not.
-func (l *lane) noteStored(g *group, seq uint64) {
+func (l *lane) noteStored(s *sent, seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent--
+	s.seq = seq
 	if seq > l.settled {
-		l.stored = append(l.stored, stored{seq, len(g.orders), g.sentAt})
 		return
 	}
-	l.orders -= len(g.orders) // decided already, or not stored at all
+	// Decided already, or not stored at all.
+	l.flight = slices.DeleteFunc(l.flight, func(other *sent) bool { return other == s })
+	l.orders -= s.orders
 	l.release()
 }
 
@@ -286,16 +286,14 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	l.entry = head.N
 	renewed := l.epoch != head.Epoch && l.epoch != "" // what was in the old queue is gone
 	l.epoch, l.settled = head.Epoch, head.Seq
-	left := l.stored[:0]
-	for _, g := range l.stored {
-		if g.seq > head.Seq && !renewed {
-			left = append(left, g)
-		} else {
-			l.orders -= g.orders
-			l.pace += (time.Since(g.sentAt) - l.pace) / 8
+	l.flight = slices.DeleteFunc(l.flight, func(s *sent) bool {
+		if s.seq == 0 || s.seq > head.Seq && !renewed {
+			return false
 		}
-	}
-	l.stored = left
+		l.orders -= s.orders
+		l.pace += (time.Since(s.at) - l.pace) / 8
+		return true
+	})
 	l.release()
 }
 
@@ -303,7 +301,7 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 // undecided, or it is as large as all that are undecided together and worth it.
 func (l *lane) ripe() bool {
 	n, in := len(l.open.orders), l.intake.group
-	return n >= in.MaxOrders || l.orders == 0 || n >= max(l.orders, in.Worth) && l.sent+len(l.stored) < in.InFlight
+	return n >= in.MaxOrders || l.orders == 0 || n >= max(l.orders, in.Worth) && len(l.flight) < in.InFlight
 }
 
 // maxPatience bounds how far slow decisions stretch MaxWait, so that an order is
@@ -311,12 +309,12 @@ func (l *lane) ripe() bool {
 const maxPatience = time.Second
 
 // patience is how long a group may gather: as long as decisions take, those that
-// are not made yet included. While nothing is decided, groups so grow instead of
-// piling up, each of which would cost a decision later.
+// are not made yet included. While nothing is decided, or not even stored, groups
+// so grow instead of piling up, each of which would cost a decision later.
 func (l *lane) patience() time.Duration {
 	pace := l.pace
-	if len(l.stored) > 0 {
-		pace = max(pace, time.Since(l.stored[0].sentAt))
+	if len(l.flight) > 0 {
+		pace = max(pace, time.Since(l.flight[0].at))
 	}
 	return max(l.intake.group.MaxWait, min(pace, maxPatience))
 }

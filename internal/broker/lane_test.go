@@ -17,13 +17,13 @@ func TestDecisionsMayOvertake(t *testing.T) {
 	l := in.lane("shirt")
 	l.epoch = "old"
 	for _, seq := range []uint64{4, 5} {
-		l.stored = append(l.stored, stored{seq: seq, orders: 1})
+		l.flight = append(l.flight, &sent{seq: seq, orders: 1})
 		l.orders++
 	}
 	in.decided("shirt", sale.Head{Epoch: "new", Seq: 5, N: 8})
 	in.decided("shirt", sale.Head{Epoch: "old", Seq: 9, N: 7})
-	if l.epoch != "new" || l.settled != 5 || l.orders != 0 || len(l.stored) != 0 {
-		t.Errorf("%d orders in %d groups are undecided after %d of %s", l.orders, len(l.stored), l.settled, l.epoch)
+	if l.epoch != "new" || l.settled != 5 || l.orders != 0 || len(l.flight) != 0 {
+		t.Errorf("%d orders in %d groups are undecided after %d of %s", l.orders, len(l.flight), l.settled, l.epoch)
 	}
 }
 
@@ -33,21 +33,23 @@ func TestPatience(t *testing.T) {
 	const wait = 5 * time.Millisecond
 	for _, test := range []struct {
 		what      string
+		seq       uint64        // of the oldest group, 0: not stored yet
 		pace, age time.Duration // decisions took, and the oldest group has waited
 		least     time.Duration
 		most      time.Duration
 	}{
-		{"fast decisions", time.Millisecond, 0, wait, wait},
-		{"slow decisions", 40 * time.Millisecond, 0, 40 * time.Millisecond, 40 * time.Millisecond},
-		{"none for a while", 0, 300 * time.Millisecond, 300 * time.Millisecond, maxPatience},
-		{"none for long", 0, time.Minute, maxPatience, maxPatience},
-		{"too slow decisions", time.Minute, 0, maxPatience, maxPatience},
+		{"fast decisions", 0, time.Millisecond, 0, wait, wait},
+		{"slow decisions", 0, 40 * time.Millisecond, 0, 40 * time.Millisecond, 40 * time.Millisecond},
+		{"none for a while", 7, 0, 300 * time.Millisecond, 300 * time.Millisecond, maxPatience},
+		{"not even stored for a while", 0, 0, 300 * time.Millisecond, 300 * time.Millisecond, maxPatience},
+		{"none for long", 7, 0, time.Minute, maxPatience, maxPatience},
+		{"too slow decisions", 0, time.Minute, 0, maxPatience, maxPatience},
 	} {
 		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, Grouping{MaxWait: wait})
 		l := in.lane("shirt")
 		l.pace = test.pace
 		if test.age > 0 {
-			l.stored = []stored{{seq: 7, sentAt: time.Now().Add(-test.age)}, {seq: 8, sentAt: time.Now()}}
+			l.flight = []*sent{{seq: test.seq, at: time.Now().Add(-test.age)}, {at: time.Now()}}
 		}
 		if got := l.patience(); got < test.least || got > test.most {
 			t.Errorf("%s: %v", test.what, got)
