@@ -283,9 +283,7 @@ func (a *Audit) known(id OrderID) bool {
 }
 
 func (a *Audit) remember(id OrderID) {
-	a.byID.add(maphash.Bytes(a.seed, id[:]), a.ids.push(id), func(n uint32) uint64 {
-		return maphash.Bytes(a.seed, a.ids.at(n)[:])
-	})
+	a.byID.add(maphash.Bytes(a.seed, id[:]), a.ids.push(id))
 }
 
 // Finish compares the stock value with the history, and returns all that was

@@ -13,7 +13,7 @@ import (
 // the orders that still wait (Expect), the same on every instance, and serves both
 // sides: the worker asks it for duplicates and limits, the readers for statuses.
 //
-// It costs about 100 bytes an order besides the buyer's address, and never
+// It costs about 120 bytes an order besides the buyer's address, and never
 // forgets one: a forgotten id could be sold twice (P4). Its bound is therefore a
 // door, not a cache size: see Full.
 type Book struct {
@@ -27,8 +27,8 @@ type Book struct {
 	byID     table
 	buyers   pile[buyer]
 	byEmail  table
-	names    []byte // the buyers' addresses, one after another
-	got      map[gotKey]int64
+	names    []byte           // the buyers' addresses, one after another
+	got      map[gotKey]int64 // units, of products that are not the buyer's first
 	products []ProductID
 	lines    map[ProductID]*line
 }
@@ -49,7 +49,9 @@ type record struct {
 
 type buyer struct {
 	name    uint64 // offset in names
+	units   int64  // got of the first product
 	nameLen uint8
+	first   uint16 // product that the buyer got units of + 1, 0: none
 	newest  uint32 // order + 1, 0: none
 	waiting uint32 // orders undecided
 	changes uint32 // orders that came or were decided, may wrap around
@@ -260,7 +262,21 @@ func (b *Book) decide(l *line, o *EntryOrder, at int64) {
 	r.decidedAt, r.place, r.outcome = at, o.Place, o.Outcome
 	b.buyers.at(who).changes++
 	if o.Outcome == Accepted {
-		b.got[gotKey{who, l.index}] += int64(o.Quantity)
+		b.give(who, l.index, int64(o.Quantity))
+	}
+}
+
+// give counts units that a buyer got. Most buyers get them of one product, and a
+// map with an element for each of millions would be slow and large.
+func (b *Book) give(who uint32, product uint16, units int64) {
+	w := b.buyers.at(who)
+	if w.first == 0 {
+		w.first = product + 1
+	}
+	if w.first == product+1 {
+		w.units += units
+	} else {
+		b.got[gotKey{who, product}] += units
 	}
 }
 
@@ -323,7 +339,7 @@ func (b *Book) push(l *line, who uint32, o *Order) uint32 {
 	i := b.orders.push(record{id: o.ID, placedAt: o.PlacedAt.UnixMicro(), buyer: who, older: w.newest,
 		quantity: uint16(o.Quantity), product: l.index})
 	w.newest = i + 1
-	b.byID.add(b.hashID(o.ID), i, func(n uint32) uint64 { return b.hashID(b.orders.at(n).id) })
+	b.byID.add(b.hashID(o.ID), i)
 	return i
 }
 
@@ -338,8 +354,10 @@ func (b *Book) findIn(l *line, id OrderID) (uint32, bool) {
 
 func (b *Book) hashID(id OrderID) uint64 { return maphash.Bytes(b.seed, id[:]) }
 
+func (b *Book) hashEmail(e Email) uint64 { return maphash.String(b.seed, string(e)) }
+
 func (b *Book) findBuyer(e Email) (uint32, bool) {
-	return b.byEmail.find(maphash.String(b.seed, string(e)), func(n uint32) bool { return string(b.name(n)) == string(e) })
+	return b.byEmail.find(b.hashEmail(e), func(n uint32) bool { return string(b.name(n)) == string(e) })
 }
 
 func (b *Book) buyer(e Email) uint32 {
@@ -348,7 +366,7 @@ func (b *Book) buyer(e Email) uint32 {
 	}
 	who := b.buyers.push(buyer{name: uint64(len(b.names)), nameLen: uint8(len(e))})
 	b.names = append(b.names, e...)
-	b.byEmail.add(maphash.String(b.seed, string(e)), who, func(n uint32) uint64 { return maphash.Bytes(b.seed, b.name(n)) })
+	b.byEmail.add(b.hashEmail(e), who)
 	return who
 }
 

@@ -23,6 +23,9 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 	if !ok || l == nil {
 		return 0
 	}
+	if w := b.buyers.at(who); w.first == l.index+1 {
+		return w.units
+	}
 	return b.got[gotKey{who, l.index}]
 }
 
