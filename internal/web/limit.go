@@ -57,6 +57,9 @@ func (l *limiter) take(key string, at time.Time) (wait time.Duration, ok bool) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	fullAt, known := shard.fullAt[hash]
+	if fullAt > now+int64(l.burst) {
+		fullAt = now // no bucket is further from full: the clock stepped back, and the key starts afresh
+	}
 	next := max(fullAt, now) + int64(l.each)
 	if over := next - now - int64(l.burst); over > 0 {
 		return time.Duration(over), false

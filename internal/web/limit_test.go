@@ -32,6 +32,31 @@ func TestLimits(t *testing.T) {
 	wantProblem(t, from("1.2.3.4"), 429)
 }
 
+// A clock that steps back leaves no key refused for as long as the step.
+func TestLimiterOutlivesAStepOfTheClock(t *testing.T) {
+	for _, perSecond := range []float64{0.1, 5} {
+		l, now := newLimiter(perSecond), time.Now()
+		take := func() (time.Duration, bool) { return l.take("a@b.de", now) }
+		for ok := true; ok; {
+			_, ok = take()
+		}
+		now = now.Add(-time.Hour)
+		for wait, ok := take(); ok; wait, ok = take() {
+			if wait != 0 {
+				t.Errorf("%v a second: taken, and told to wait %v", perSecond, wait)
+			}
+		}
+		wait, _ := take()
+		if wait > l.burst {
+			t.Fatalf("%v a second: refused for %v after the step", perSecond, wait)
+		}
+		now = now.Add(wait)
+		if wait, ok := take(); !ok {
+			t.Errorf("%v a second: waited as told, and refused for %v more", perSecond, wait)
+		}
+	}
+}
+
 func TestForwardedIsNotBelievedFromStrangers(t *testing.T) {
 	w := newTown(t, "tshirt")
 	now := time.Now()
