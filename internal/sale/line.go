@@ -37,7 +37,7 @@ type Line struct {
 // a line's end are dropped before counting; a message without any line, or with
 // more than MaxLines, is one bad line. Raw aliases the message's data.
 func (m *Message) Lines() []Line {
-	lines := make([]Line, 0, 1+bytes.Count(m.Data, newline))
+	lines := make([]Line, 0, min(1+bytes.Count(m.Data, newline), MaxLines))
 	for rest, more := m.Data, true; more; {
 		var raw []byte
 		raw, rest, more = bytes.Cut(rest, newline)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -96,6 +97,26 @@ func TestMessageOfTooManyLines(t *testing.T) {
 	lines := m.Lines()
 	if len(lines) != 1 || lines[0].Err == nil || !bytes.Equal(lines[0].Raw, m.Data) {
 		t.Errorf("%d lines became %d", MaxLines+1, len(lines))
+	}
+}
+
+// Every reader reads every message, and poison comes again: what it costs is
+// bounded by the lines that a message may have, not by those that it has.
+func TestLinesAllocateByTheirBound(t *testing.T) {
+	own := Order{ID: testID(1), Email: "a@b.c", Quantity: 1, PlacedAt: testTime}
+	for name, data := range map[string][]byte{
+		"no line at all": bytes.Repeat([]byte("\n"), 1<<20),
+		"too many lines": bytes.Repeat([]byte("{\n"), 1<<19),
+		"a full group":   bytes.Repeat(append(own.AppendLine(nil), '\n'), MaxLines),
+	} {
+		m := Message{Product: "tshirt", Epoch: testEpoch, Seq: 1, StoredAt: testTime, Data: data}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		lines := m.Lines()
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 2<<20 {
+			t.Errorf("%s: %d bytes became %d lines and took %d bytes", name, len(data), len(lines), got)
+		}
 	}
 }
 
