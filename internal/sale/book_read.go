@@ -97,8 +97,8 @@ func (b *Book) Newest(e Email, max int) []Status {
 	return b.walk(e, func(taken int, _ uint32) bool { return taken < max })
 }
 
-// recentReach bounds how far back Recent looks for undecided orders: the book is
-// locked for as long as that takes.
+// recentReach bounds how far back Recent and Waits look for undecided orders: the
+// book is locked for as long as that takes.
 const recentReach = 4096
 
 // Recent are the buyer's undecided orders, those among the newest 4096, and the
@@ -149,8 +149,10 @@ type Wait struct {
 	Decided uint64 // orders decided so far
 }
 
-// Waits are the lines that the buyer stands in, one per product, none if nothing
-// of theirs is undecided. Units available are the stock's to tell, not the book's.
+// Waits are the lines that the buyer stands in with their newest 4096 orders, one
+// per product, none if nothing of these is undecided: an order before them is told
+// of in no line, and counts as ahead of the others. Units available are the stock's
+// to tell, not the book's.
 func (b *Book) Waits(e Email) []Wait {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -160,7 +162,8 @@ func (b *Book) Waits(e Email) []Wait {
 	}
 	w := b.buyers.at(who)
 	var waits []Wait
-	for next, waiting := w.newest, w.waiting; next != 0 && waiting > 0; {
+	next, waiting := w.newest, w.waiting
+	for reach := recentReach; next != 0 && waiting > 0 && reach > 0; reach-- {
 		r := b.orders.at(next - 1)
 		next = r.older
 		if r.void || r.outcome != Pending {

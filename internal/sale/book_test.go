@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -130,4 +131,30 @@ func TestBookFindsAll(t *testing.T) {
 	if _, ok := book.Status(testID(orders), testBuyer(0)); ok || len(book.Newest("nobody@example.com", 9)) != 0 || !book.Full() {
 		t.Error("the book knows an order that nobody placed, or is not full")
 	}
+}
+
+// One buyer's many orders do not hold the book for everyone: lines are looked for
+// as far back as undecided orders are.
+func TestWaitsLookNoFurtherThanTheirReach(t *testing.T) {
+	book, e := NewBook(1<<20), testBuyer(1)
+	expect := func(product ProductID, seq uint64, orders int) {
+		lines := make([]Line, orders)
+		for i := range lines {
+			lines[i].Order = Order{testID(int(seq)*recentReach + i), e, 1, testTime}
+		}
+		book.Expect(&Message{Product: product, Epoch: testEpoch, Seq: seq}, lines)
+	}
+	want := func(waits ...Wait) {
+		t.Helper()
+		if got := book.Waits(e); !slices.Equal(got, waits) {
+			t.Errorf("the buyer waits %+v, want %+v", got, waits)
+		}
+	}
+	expect("mug", 1, 1)
+	expect("tshirt", 2, recentReach-1)
+	want(Wait{Product: "tshirt"}, Wait{Product: "mug"})
+	expect("tshirt", 3, 1)
+	want(Wait{Product: "tshirt"}) // the mug is out of reach
+	expect("tshirt", 4, 5)
+	want(Wait{Product: "tshirt", Ahead: 5}) // so are the first five shirts, which are ahead
 }
