@@ -29,7 +29,8 @@ func benchCommand() *cobra.Command {
   (default)          closed loop: each buyer has a socket, orders, waits for the outcome, orders again
   --rate R           open loop: R orders a second arrive, late or not; latency counts from when an order was due
   --flood            connections only, every order of a new buyer; then the backlog drains
-  --expect-refusals  as --flood, on a sale that is sold out: 409 answers a second
+  --expect-refusals  as --flood, on a sale that is sold out or otherwise shut: 409 answers a second;
+                     an open sale is an error
 
 A run ends after --orders or --duration, whichever comes first.`,
 		Example: `  firstcome bench --buyers 64 --orders 20000 --baseline --check
@@ -70,7 +71,7 @@ A run ends after --orders or --duration, whichever comes first.`,
 	f.StringVar(&cfg.Product, "product", "", "product to buy (default the only one)")
 	f.Float64Var(&cfg.Rate, "rate", 0, "open loop: orders per second")
 	f.BoolVar(&cfg.Flood, "flood", false, "flood: no sockets, a new buyer for every order, until the backlog is drained")
-	f.BoolVar(&cfg.ExpectRefusals, "expect-refusals", false, "measure 409 answers of a sale that is sold out")
+	f.BoolVar(&cfg.ExpectRefusals, "expect-refusals", false, "measure 409 answers of a sale that is sold out or otherwise shut; exit 1 if it is open")
 	f.IntVar(&cfg.Idle, "idle", 0, "further sockets that are only held open")
 	f.BoolVar(&cfg.Check, "check", false, "verify from outside what is promised; exit 1 if it is broken")
 	f.BoolVar(&cfg.Shared, "shared", false, "others order meanwhile: --check allows for them")

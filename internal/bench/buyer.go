@@ -129,6 +129,9 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 	case a.status == 409:
 		c.tally.answered(true, now.Sub(due))
 	case a.status == 202:
+		if c.shut {
+			c.schedule.stop() // the stock is not there to be bought by a measurement
+		}
 		status, ok := parseStatus(member(a.body, "order"))
 		if !ok {
 			b.fail(ctx, "answer 202 without a readable order", true)

@@ -41,7 +41,7 @@ type Config struct {
 
 	Rate           float64 // orders per second; above zero chooses the open loop
 	Flood          bool    // chooses the flood
-	ExpectRefusals bool    // chooses refused
+	ExpectRefusals bool    // chooses refused; an open sale is an error, so that nothing is bought
 
 	Idle   int  // further sockets held open while the target is measured
 	Check  bool // verify the promise from outside; a broken one makes Run fail with ErrBroken

@@ -20,6 +20,7 @@ type crew struct {
 	timeout   time.Duration
 	unique    bool // every order is of a buyer not seen before
 	sockets   bool
+	shut      bool // every order is expected to be refused; the first that is queued ends the phase
 
 	tally    *tally
 	schedule schedule

@@ -12,7 +12,8 @@
 //	                           has its answer; every order has                  first request to the
 //	                           a buyer of its own                               backlog's end
 //	refused  ExpectRefusals    as flood, on a sale that is       none           409 answers per second
-//	                           sold out
+//	                           sold out or otherwise shut;
+//	                           an open one is an error
 //
 // Every mode ends after Orders or Duration, whichever comes first, and takes
 // these besides: Idle sockets that are only held open, Baseline (below), Check.

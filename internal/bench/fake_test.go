@@ -35,6 +35,7 @@ type faults struct {
 	reject bool // answers 400 to an order
 	reset  bool // closes a connection instead of answering, the order being stored
 	slow   bool // decides only when it is asked for the product
+	opens  bool // is paused at first, and opens in the middle of the run
 }
 
 const faulty = 5 // the order, counted from 1, at which a fault strikes
@@ -81,6 +82,9 @@ func startFake(t *testing.T, stock int64, f faults) (*fake, string) {
 	if stock == 0 {
 		s.product.State = "sold_out"
 	}
+	if f.opens {
+		s.product.State = "paused"
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /buy", s.buy)
 	mux.HandleFunc("GET /orders/{id}", s.order)
@@ -122,6 +126,13 @@ func (s *fake) buy(w http.ResponseWriter, r *http.Request) {
 	s.posts++
 	if s.faults.reject && s.posts == faulty {
 		problem(w, 400, "email: not today")
+		return
+	}
+	if s.faults.opens && s.posts == faulty {
+		s.product.State = "open"
+	}
+	if s.product.State == "paused" {
+		problem(w, 409, "paused")
 		return
 	}
 	shut := int64(0)

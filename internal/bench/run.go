@@ -11,9 +11,10 @@ import (
 
 // Run measures what cfg describes, writes the result to out, and returns it.
 //
-// The error wraps ErrConfig when cfg asks for what cannot be run, and ErrBroken when Check found a promise broken; the result is
-// complete then. It is another error when nothing could be measured, the run
-// was ended by ctx or its limit, or a backlog stood still.
+// The error wraps ErrConfig when cfg asks for what cannot be run, and ErrBroken
+// when Check found a promise broken; the result is complete then. It is another
+// error when nothing could be measured, an order was queued where refusals were
+// expected, the run was ended by ctx or its limit, or a backlog stood still.
 func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -70,6 +71,9 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.mode == Refused && before.State == stateOpen {
+		return nil, fmt.Errorf("product %s is open, so these orders would be bought: refusals are measured on a sale that is sold out, paused, not open yet or closed", before.ID)
+	}
 
 	var bare *bareRun
 	if len(r.cfg.Baseline) > 0 {
@@ -104,6 +108,9 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 			failed = errors.Join(failed, result.Check.err())
 		}
 	}
+	if r.mode == Refused && result.Queued > 0 {
+		failed = errors.Join(failed, fmt.Errorf("%d orders were queued that were expected to be refused: product %s was %s before the run, which ended there", result.Queued, before.ID, before.State))
+	}
 	if ctx.Err() != nil {
 		failed = errors.Join(failed, context.Cause(ctx))
 	} else if result.Queued+result.Refused == 0 {
@@ -134,6 +141,7 @@ func (r *run) newCrew(at []instance) *crew {
 func (r *run) measureTarget(ctx context.Context, s *shop, before product) (*target, error) {
 	c := r.newCrew(r.instances)
 	c.sockets = r.mode == Closed || r.mode == Open
+	c.shut = r.mode == Refused
 	if r.cfg.Check {
 		c.verdict = newVerdict()
 	}
@@ -172,9 +180,6 @@ func (r *run) check(ctx context.Context, s *shop, t *target) *Checked {
 	c := t.crew
 	for _, b := range c.buyers {
 		b.overhear()
-	}
-	if r.mode == Refused && c.tally.queued > 0 {
-		c.verdict.broken(P1, "%d orders were queued where every order was expected to be refused", c.tally.queued)
 	}
 	c.tally.ended.Store(0)
 	defer r.progress("check", c.tally)()

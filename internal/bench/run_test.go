@@ -94,10 +94,43 @@ func TestRefusalsOfASoldOutSale(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &decoded); err != nil || decoded.Refused != 40 || decoded.Check == nil || !decoded.Check.OK {
 		t.Fatalf("%v: %s", err, &out)
 	}
+}
 
-	_, url = startFake(t, 3, faults{})
-	if _, err = Run(bounded(t), configs(url)[Refused], &out); !errors.Is(err, ErrBroken) {
-		t.Fatalf("three orders were queued in a sale said to be sold out: %v", err)
+// Whoever expects refusals does not want to buy.
+func TestRefusalsAreNotMeasuredOnAnOpenSale(t *testing.T) {
+	for _, named := range []string{"", "tshirt"} {
+		s, url := startFake(t, 1000, faults{})
+		cfg := configs(url)[Refused]
+		cfg.Product = named
+		var out bytes.Buffer
+		_, err := Run(bounded(t), cfg, &out)
+		if err == nil || errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "product tshirt is open") || out.Len() > 0 {
+			t.Errorf("product %q: error %v, output %q", named, err, &out)
+		}
+		if s.posts != 0 {
+			t.Errorf("product %q: %d orders were sent", named, s.posts)
+		}
+	}
+}
+
+// That a sale opens is no broken promise, but the figure is not one of refusals
+// then, and the stock is not the bench's to buy.
+func TestASaleThatOpensEndsTheRunOfRefusals(t *testing.T) {
+	for _, check := range []bool{false, true} {
+		s, url := startFake(t, 1000, faults{opens: true})
+		cfg := configs(url)[Refused]
+		cfg.Check = check
+		var out bytes.Buffer
+		r, err := Run(bounded(t), cfg, &out)
+		if err == nil || errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "expected to be refused") {
+			t.Fatalf("check %t: %v\n%s", check, err, &out)
+		}
+		if r.Queued < 1 || r.Queued > int64(cfg.Buyers) || r.Refused != faulty-1 || int64(s.taken) != r.Queued {
+			t.Errorf("check %t: queued %d, refused %d, taken %d", check, r.Queued, r.Refused, s.taken)
+		}
+		if check && !r.Check.OK {
+			t.Errorf("the check accuses an honest sale: %+v", r.Check)
+		}
 	}
 }
 

@@ -90,6 +90,9 @@ func (s *schedule) arrive(ctx context.Context) error {
 	return nil
 }
 
+// stop hands out no more orders. Not for the open loop.
+func (s *schedule) stop() { s.next.Store(s.orders) }
+
 // take returns the number of the caller's next order and the time from which
 // its latency counts, waiting for it in the open loop. ok is false when there
 // are no more, or ctx has ended.

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// stateOpen is the state of a product whose orders are queued; in every other
+// they are refused at the door.
+const stateOpen = "open"
+
 // product is what GET /products/{id} tells.
 type product struct {
 	ID        string `json:"id"`

@@ -202,7 +202,8 @@ func (v *verdict) judgeStock(f facts) {
 	if n[accepted]+f.uncertain < due {
 		v.broken(P5, "%d orders were accepted; %d units were there for %d orders", n[accepted], supply, len(f.orders))
 	}
-	if f.refused > 0 && f.after.State == "open" && f.after.Available > 0 {
+	// A sale that was not open before the run had a reason to refuse.
+	if f.refused > 0 && f.before.State == stateOpen && f.after.State == stateOpen && f.after.Available > 0 {
 		v.broken(P5, "%d orders were refused at the door, and %d units are left", f.refused, f.after.Available)
 	}
 }
