@@ -69,6 +69,20 @@ func is(name []byte, lower string) bool {
 	return len(name) == len(lower) && bytes.EqualFold(name, []byte(lower))
 }
 
+// uncertain tells whether an order that got this answer may have been stored all
+// the same. The problem types that say otherwise are part of the contract; what
+// is not known, such as a proxy's answer, leaves it open.
+func (a answer) uncertain() bool {
+	if a.status != 503 {
+		return a.status >= 500
+	}
+	switch string(member(a.body, "type")) {
+	case `"urn:firstcome:shutting-down"`, `"urn:firstcome:queue-full"`, `"urn:firstcome:shop-full"`:
+		return false
+	}
+	return true
+}
+
 // refusedAs is the line of the error table that an answer belongs to which is
 // neither an order nor a refusal at the door.
 func (a answer) refusedAs() string {

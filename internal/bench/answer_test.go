@@ -54,6 +54,34 @@ func TestRefusedAs(t *testing.T) {
 	}
 }
 
+func TestWhichAnswersLeaveAnOrderUncertain(t *testing.T) {
+	problem := func(kind string) string {
+		return `{"type":"urn:firstcome:` + kind + `","title":"shutting-down","status":503,"detail":"queue-full","message":"shop-full"}`
+	}
+	for _, c := range []struct {
+		status    int
+		body      string
+		uncertain bool
+	}{
+		{503, problem("shutting-down"), false},
+		{503, problem("queue-full"), false},
+		{503, problem("shop-full"), false},
+		{503, problem("unavailable"), true},
+		{503, problem("something-new"), true},
+		{503, `{"type":"about:blank"}`, true},
+		{503, `<html>a proxy's</html>`, true}, // the order may have gone through
+		{503, "", true},
+		{500, problem("internal-error"), true},
+		{504, "", true},
+		{400, problem("malformed-body"), false},
+		{429, problem("too-many-orders"), false},
+	} {
+		if got := (answer{status: c.status, body: []byte(c.body)}).uncertain(); got != c.uncertain {
+			t.Errorf("%d %s: uncertain %t", c.status, c.body, got)
+		}
+	}
+}
+
 // What is read as an answer, the standard library reads the same way.
 func FuzzParseAnswer(f *testing.F) {
 	f.Add([]byte(answerText))

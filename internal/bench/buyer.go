@@ -149,7 +149,7 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 			b.await(ctx, due)
 		}
 	default:
-		b.fail(ctx, a.refusedAs(), a.status >= 500)
+		b.fail(ctx, a.refusedAs(), a.uncertain())
 	}
 }
 

@@ -38,7 +38,9 @@
 // compares with the sockets and with the product before and after: nothing
 // lost (P3), one outcome each (P4), told to connected buyers (P6), no unit too
 // many (P1) or too few (P5), decided in the order of the queue (P2), places
-// distinct and without gaps. Two conditions loosen it: answers that never came
-// leave open whether an order was stored, and others who order meanwhile
-// (Shared, or orders that waited before) take places and units too.
+// distinct and without gaps. Two conditions loosen it: an order without an
+// answer, or with a 5xx that does not settle it, may have been stored, and others
+// who order meanwhile (Shared, or orders that waited before) take places and units
+// too. Of the 503s, shutting-down, queue-full and shop-full settle it: nothing was
+// stored.
 package bench

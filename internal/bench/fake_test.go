@@ -31,11 +31,12 @@ type faults struct {
 	miscount       bool // counts a unit too few as sold
 
 	// Not breaches: a check must stay green.
-	hangUp bool // closes every socket in the middle of the run, once
-	reject bool // answers 400 to an order
-	reset  bool // closes a connection instead of answering, the order being stored
-	slow   bool // decides only when it is asked for the product
-	opens  bool // is paused at first, and opens in the middle of the run
+	hangUp bool   // closes every socket in the middle of the run, once
+	reject bool   // answers 400 to an order
+	reset  bool   // closes a connection instead of answering, the order being stored
+	slow   bool   // decides only when it is asked for the product
+	opens  bool   // is paused at first, and opens in the middle of the run
+	away   string // answers 503 to an order, with this problem type
 }
 
 const faulty = 5 // the order, counted from 1, at which a fault strikes
@@ -104,9 +105,13 @@ func startFake(t *testing.T, stock int64, f faults) (*fake, string) {
 }
 
 func problem(w http.ResponseWriter, status int, detail string) {
+	problemOf(w, "about:blank", status, detail)
+}
+
+func problemOf(w http.ResponseWriter, kind string, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"type":"about:blank","title":%q,"status":%d,"detail":%q,"message":%q}`, http.StatusText(status), status, detail, detail)
+	fmt.Fprintf(w, `{"type":%q,"title":%q,"status":%d,"detail":%q,"message":%q}`, kind, http.StatusText(status), status, detail, detail)
 }
 
 func (s *fake) buy(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +131,10 @@ func (s *fake) buy(w http.ResponseWriter, r *http.Request) {
 	s.posts++
 	if s.faults.reject && s.posts == faulty {
 		problem(w, 400, "email: not today")
+		return
+	}
+	if s.faults.away != "" && s.posts == faulty {
+		problemOf(w, s.faults.away, 503, "not now")
 		return
 	}
 	if s.faults.opens && s.posts == faulty {

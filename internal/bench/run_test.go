@@ -223,6 +223,26 @@ func TestTroubleThatIsNoBreach(t *testing.T) {
 	}
 }
 
+// Only an order whose fate is unknown loosens the check.
+func TestRefusalsThatStoredNothingAreCertain(t *testing.T) {
+	for kind, uncertain := range map[string]int64{
+		"urn:firstcome:shutting-down": 0, "urn:firstcome:queue-full": 0, "urn:firstcome:shop-full": 0,
+		"urn:firstcome:unavailable": 1,
+	} {
+		for _, mode := range []Mode{Closed, Flood} {
+			_, url := startFake(t, 1000, faults{away: kind})
+			var out bytes.Buffer
+			r, err := Run(bounded(t), configs(url)[mode], &out)
+			if err != nil {
+				t.Fatalf("%s, %s: %v\n%s", kind, mode, err, &out)
+			}
+			if r.Uncertain != uncertain || r.Check.Uncertain != uncertain || r.Queued != 39 || r.Errors["answer 503: not now"] != 1 {
+				t.Errorf("%s, %s: uncertain %d, checked %d, queued %d, errors %v", kind, mode, r.Uncertain, r.Check.Uncertain, r.Queued, r.Errors)
+			}
+		}
+	}
+}
+
 func TestBaselineInEveryMode(t *testing.T) {
 	for mode, cfg := range configs("") {
 		t.Run(string(mode), func(t *testing.T) {
