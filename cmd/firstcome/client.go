@@ -22,9 +22,9 @@ import (
 type natsFlags struct{ urls, creds, context string }
 
 func (n *natsFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&n.urls, "nats", "", "NATS URL, or a comma-separated list (default nats://127.0.0.1:4222)")
-	f.StringVar(&n.creds, "creds", "", "credentials file")
-	f.StringVar(&n.context, "context", "", "context of the nats CLI, instead of --nats and --creds")
+	textFlag(f, &n.urls, "nats", "NATS URL, or a comma-separated list (default nats://127.0.0.1:4222)")
+	textFlag(f, &n.creds, "creds", "credentials file")
+	textFlag(f, &n.context, "context", "context of the nats CLI, instead of --nats and --creds")
 }
 
 // open dials with what the flags say over what the environment says.
@@ -103,6 +103,9 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if wait <= 0 {
+				return usageError{fmt.Errorf("--timeout must be above 0s, is %s", wait)}
+			}
 			var id sale.ProductID
 			if product != "" {
 				if id, err = parseProduct(product); err != nil {
@@ -138,7 +141,7 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 	}
 	flags.add(c.Flags())
 	c.Flags().StringVar(&email, "email", "", "the buyer's address")
-	c.Flags().StringVar(&product, "product", "", "what to buy; may be left out while only one product is sold")
+	textFlag(c.Flags(), &product, "product", "what to buy; may be left out while only one product is sold")
 	c.Flags().IntVar(&quantity, "quantity", 1, "units, 1 to 1000")
 	c.Flags().DurationVar(&wait, "timeout", time.Minute, "how long to wait for the outcome")
 	return c
@@ -225,6 +228,6 @@ nats.provision: false and fewer permissions.`,
 		},
 	}
 	flags.add(c.Flags())
-	c.Flags().StringVar(&file, "config", "", "the configuration file")
+	textFlag(c.Flags(), &file, "config", "the configuration file")
 	return c
 }

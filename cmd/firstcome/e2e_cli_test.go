@@ -33,6 +33,7 @@ func TestStockCommands(t *testing.T) {
 	s.stock("set", "tshirt", "--", "-1").want(t, 2)
 	s.stock("set", "tshirt").want(t, 2, "nothing to set")
 	s.stock("get", "hat").want(t, 1, "hat")
+	s.stock("watch", "hat").want(t, 1, "stock of hat", "not found")
 	s.stock("add", "hat", "1").want(t, 1, "hat")
 
 	var value struct {
@@ -155,6 +156,18 @@ func TestUsageIsToldBeforeDialling(t *testing.T) {
 		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "-1"}, "--limit-per-buyer must be from 0"},
 		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "1000000000001"}, "--limit-per-buyer must be from 0"},
 		{[]string{"stock", "set", "tshirt", "--opens-at", "2026-12-01T18:00:00Z", "--closes-at", "2026-12-01T18:00:00Z"}, "--closes-at"},
+		{[]string{"stock", "set", "tshirt", "--opens-at", ""}, `"--opens-at" flag: must not be empty (none: it is open)`},
+		{[]string{"stock", "set", "tshirt", "--closes-at", ""}, `"--closes-at" flag: must not be empty (none: never)`},
+		{[]string{"stock", "set", "tshirt", "50", "--nats", ""}, `"--nats" flag: must not be empty`},
+		{[]string{"stock", "ls", "--creds", ""}, `"--creds" flag: must not be empty`},
+		{[]string{"stock", "ls", "--context", ""}, `"--context" flag: must not be empty`},
+		{append(buy, nobody, "--product", ""), `"--product" flag: must not be empty`},
+		{append(buy, nobody, "--timeout", "-1s"), "--timeout must be above 0s, is -1s"},
+		{append(buy, nobody, "--timeout", "0s"), "--timeout must be above 0s, is 0s"},
+		{[]string{"serve", "--config", ""}, `"--config" flag: must not be empty`},
+		{[]string{"provision", "--config", ""}, `"--config" flag: must not be empty`},
+		{[]string{"stock", "add", "tshirt", "-2"}, "a negative number follows --, as in: firstcome stock add tshirt -- -2"},
+		{[]string{"stock", "add", "tshirt", "-20", "--nats", nobody}, "as in: firstcome stock add tshirt -- -20"},
 		{[]string{"bench", "--url", "nonsense"}, "nonsense"},
 		{[]string{"bench", "--buyers", "-1"}, "-1 buyers"},
 	} {

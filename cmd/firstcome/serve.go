@@ -37,7 +37,7 @@ func serveCommand() *cobra.Command {
 			}})
 		},
 	}
-	c.Flags().StringVar(&file, "config", "", "the configuration file")
+	textFlag(c.Flags(), &file, "config", "the configuration file")
 	return c
 }
 

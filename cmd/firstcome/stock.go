@@ -36,7 +36,11 @@ func (n *natsFlags) withStocks(c *cobra.Command, step func(context.Context, *bro
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
+	return onStocks(c.Context(), conn, step)
+}
+
+func onStocks(ctx context.Context, conn *broker.Conn, step func(context.Context, *broker.Stocks) error) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	return conn.Permitted(ctx, func(ctx context.Context) error {
 		stocks, err := broker.OpenStocks(ctx, conn)
@@ -178,12 +182,13 @@ new stock and limit; a pause and the hours concern the door only.`,
 		},
 	}
 	c.Flags().Int64Var(&limit, "limit-per-buyer", 0, "units that one buyer may get; 0: no limit")
-	c.Flags().StringVar(&opensAt, "opens-at", "", "when the door opens, RFC 3339; none: it is open")
-	c.Flags().StringVar(&closeAt, "closes-at", "", "when the door closes, RFC 3339; none: never")
+	c.Flags().Var(filled{&opensAt, " (none: it is open)"}, "opens-at", "when the door opens, RFC 3339; none: it is open")
+	c.Flags().Var(filled{&closeAt, " (none: never)"}, "closes-at", "when the door closes, RFC 3339; none: never")
 	c.Flags().BoolVar(&paused, "paused", false, "refuse orders at the door, until --paused=false")
 	return c
 }
 
+// parseHour is nil for a flag that is not given, and for none.
 func parseHour(flag, text string) (*time.Time, error) {
 	if text == "" || text == "none" {
 		return nil, nil
@@ -197,7 +202,7 @@ func parseHour(flag, text string) (*time.Time, error) {
 }
 
 func stockAdd(flags *natsFlags) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:     "add PRODUCT UNITS",
 		Short:   "Put units on sale, or take unsold ones back with a negative number",
 		Example: "  firstcome stock add tshirt 20\n  firstcome stock add tshirt -- -3",
@@ -210,6 +215,8 @@ func stockAdd(flags *natsFlags) *cobra.Command {
 			return flags.change(c, args[0], func(s sale.Stock) (sale.Stock, error) { return s.Supply(units) })
 		},
 	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return negative("firstcome stock add tshirt", err) })
+	return c
 }
 
 // parseUnits reads an amount that a stock could have, or lose.
@@ -252,6 +259,16 @@ func stockWatch(flags *natsFlags) *cobra.Command {
 				return err
 			}
 			defer conn.Close()
+			if only != "" {
+				// A product that nobody sells would be watched in silence for ever.
+				err := onStocks(c.Context(), conn, func(ctx context.Context, stocks *broker.Stocks) error {
+					_, _, err := stocks.Load(ctx, only)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
 			head := true
 			return broker.WatchStock(c.Context(), conn, func(s sale.Stock) error {
 				if only != "" && s.Product != only {
