@@ -38,6 +38,7 @@ const Worth = 64
 // the queue when the one before it is decided.
 type Intake struct {
 	conn  *Conn
+	book  *sale.Book
 	group Grouping
 	tell  *Announcer
 
@@ -91,7 +92,7 @@ const (
 // NewIntake makes the intake. The book tells it what was decided, and the
 // announcer says pending once the queue has acknowledged.
 func NewIntake(c *Conn, book *sale.Book, tell *Announcer, g Grouping) *Intake {
-	in := &Intake{conn: c, group: g, tell: tell, lanes: map[sale.ProductID]*lane{}}
+	in := &Intake{conn: c, book: book, group: g, tell: tell, lanes: map[sale.ProductID]*lane{}}
 	book.OnApply(in.decided)
 	return in
 }
@@ -128,6 +129,7 @@ func (in *Intake) lane(product sale.ProductID) *lane {
 	defer in.mu.Unlock()
 	if l = in.lanes[product]; l == nil {
 		l = &lane{intake: in, product: product}
+		l.epoch, l.settled = in.book.Settled(product)
 		in.lanes[product] = l
 	}
 	return l

@@ -27,6 +27,56 @@ func TestDecisionsMayOvertake(t *testing.T) {
 	}
 }
 
+// A lane counts what is undecided exactly, whatever comes first: the queue's answer,
+// or a decision, of this group or of another.
+func TestUndecided(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		what   string
+		events func(in *Intake, l *lane, first, second *sent)
+		groups int // undecided then
+		orders int
+	}{
+		{"sent", func(*Intake, *lane, *sent, *sent) {}, 2, 5},
+		{"stored", func(_ *Intake, l *lane, first, _ *sent) { l.noteStored(first, 8) }, 2, 5},
+		{"stored and decided", func(in *Intake, l *lane, first, second *sent) {
+			l.noteStored(first, 8)
+			l.noteStored(second, 9)
+			in.decided("shirt", sale.Head{Epoch: "now", Seq: 8, N: 5})
+		}, 1, 3},
+		{"decided before the answer", func(in *Intake, l *lane, first, _ *sent) {
+			in.decided("shirt", sale.Head{Epoch: "now", Seq: 8, N: 5})
+			l.noteStored(first, 8)
+		}, 1, 3},
+		{"another's decision", func(in *Intake, _ *lane, _, _ *sent) {
+			in.decided("shirt", sale.Head{Epoch: "now", Seq: 7, N: 5})
+		}, 2, 5},
+		{"not stored", func(_ *Intake, l *lane, first, _ *sent) { l.noteStored(first, 0) }, 1, 3},
+		{"none stored", func(_ *Intake, l *lane, first, second *sent) {
+			l.noteStored(first, 0)
+			l.noteStored(second, 0)
+		}, 0, 0},
+		{"the queue made anew", func(in *Intake, l *lane, first, second *sent) {
+			l.noteStored(first, 1001)
+			l.noteStored(second, 1002)
+			in.decided("shirt", sale.Head{Epoch: "new", Seq: 1, N: 5})
+		}, 0, 0},
+	} {
+		book := sale.NewBook(10)
+		if err := book.Apply(&sale.Entry{Product: "shirt", Head: sale.Head{Epoch: "now", Seq: 6, N: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, book, nil, Grouping{MaxOrders: 10, InFlight: 4})
+		l := in.lane("shirt")
+		first, second := &sent{orders: 2}, &sent{orders: 3}
+		l.flight, l.orders = []*sent{first, second}, 5
+		test.events(in, l, first, second)
+		if len(l.flight) != test.groups || l.orders != test.orders {
+			t.Errorf("%s: %d orders in %d groups are undecided, want %d in %d", test.what, l.orders, len(l.flight), test.orders, test.groups)
+		}
+	}
+}
+
 // Orders gather for as long as decisions take, also while none is made.
 func TestPatience(t *testing.T) {
 	t.Parallel()
