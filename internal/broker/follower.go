@@ -166,8 +166,8 @@ func (f *Follower) fail(err error) {
 
 // line takes one republished message.
 func (f *Follower) line(ctx context.Context, msg *nats.Msg) {
-	seq, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
-	at, timeErr := time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
+	seq, err := strconv.ParseUint(last(msg.Header, jetstream.SequenceHeader), 10, 64)
+	at, timeErr := time.Parse(time.RFC3339Nano, last(msg.Header, jetstream.TimeStampHeaer))
 	if err != nil || timeErr != nil {
 		f.conn.log.Warn("a message on the line that the queue did not send", "subject", msg.Subject)
 		return

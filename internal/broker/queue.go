@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/sale"
@@ -14,10 +15,12 @@ import (
 // Queue implements sale.Queue with the product's durable consumer. It opens
 // itself at the first Next and again whenever the consumer was lost.
 type Queue struct {
+	nc      *nats.Conn
 	js      jetstream.JetStream
 	product sale.ProductID
 
-	messages   jetstream.MessagesContext // nil: not open
+	pull       *puller // nil: not open
+	back       chan struct{}
 	epoch      string
 	reconnects uint64 // of the connection, when epoch was read
 	delivered  uint64 // the consumer's count at the delivery before
@@ -25,33 +28,35 @@ type Queue struct {
 }
 
 // NewQueue makes the queue of a product whose consumer exists.
-func NewQueue(c *Conn, product sale.ProductID) *Queue { return &Queue{js: c.js, product: product} }
+func NewQueue(c *Conn, product sale.ProductID) *Queue {
+	q := &Queue{nc: c.orders, js: c.js, product: product, back: make(chan struct{}, 1)}
+	c.OnReturn(func() {
+		select {
+		case q.back <- struct{}{}:
+		default: // it will look anyway
+		}
+	})
+	return q
+}
 
 // Next implements sale.Queue. A server that was silent all the while is an error,
 // not an empty queue.
 func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
-	silent := false
-	for {
-		if q.messages == nil {
-			if err := q.open(ctx); err != nil {
-				return nil, err
-			}
-		}
-		msg, err := q.messages.Next(jetstream.NextContext(ctx))
-		switch {
-		case err == nil:
-			return q.delivery(ctx, msg)
-		case ctx.Err() != nil && silent:
-			return nil, fmt.Errorf("consumer %s: %w", q.product, jetstream.ErrNoHeartbeat)
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			silent = true // the next pull finds the consumer's new leader
-		default:
-			q.Close()
-			return nil, fmt.Errorf("consumer %s: %w", q.product, err)
+	if q.pull == nil {
+		if err := q.open(ctx); err != nil {
+			return nil, err
 		}
 	}
+	msg, err := q.pull.next(ctx)
+	switch {
+	case err == nil:
+		return q.delivery(ctx, msg)
+	case err == ctx.Err():
+		return nil, err
+	case !errors.Is(err, jetstream.ErrNoHeartbeat):
+		q.Close()
+	}
+	return nil, fmt.Errorf("consumer %s: %w", q.product, err)
 }
 
 // open reads the epoch before it pulls.
@@ -69,12 +74,10 @@ func (q *Queue) open(ctx context.Context) error {
 	if err := consumerDrift(consumerConfig(q.product), consumer.CachedInfo().Config); err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullPriorityGroup(deciders),
-		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullExpiry/3))
-	if err != nil {
+	if q.pull, err = newPuller(q.nc, q.product, q.back); err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
 	}
-	q.messages, q.delivered = messages, 0
+	q.delivered = 0
 	return nil
 }
 
@@ -97,7 +100,7 @@ func epochOf(info *jetstream.StreamInfo) string { return info.Created.UTC().Form
 // delivery is the message with its epoch. A stream that is deleted says so to the
 // pulls that wait, not to a holder who was busy or cut off; but the consumer of
 // the one that is made in its place counts from 1 again.
-func (q *Queue) delivery(ctx context.Context, msg jetstream.Msg) (sale.Delivery, error) {
+func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", q.product, err)
@@ -112,27 +115,21 @@ func (q *Queue) delivery(ctx context.Context, msg jetstream.Msg) (sale.Delivery,
 	}
 	q.delivered, q.pinned = meta.Sequence.Consumer, true
 	return &delivery{msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
-		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data()}}, nil
+		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}, nil
 }
 
 // Close stops pulling. A message that was handed out but not yet taken goes back
 // at once, instead of stalling the product until its redelivery.
 func (q *Queue) Close() {
-	if q.messages == nil {
+	if q.pull == nil {
 		return
 	}
-	messages := q.messages
-	q.messages = nil
-	messages.Drain()
-	for {
-		msg, err := messages.Next(jetstream.NextMaxWait(time.Second))
-		if err != nil {
-			messages.Stop()
-			return
-		}
+	pull := q.pull
+	q.pull = nil
+	pull.close(func(msg *nats.Msg) {
 		q.pinned = true // by this very message
 		_ = msg.Nak()   // if it is lost, the redelivery comes later
-	}
+	})
 }
 
 // Unpin gives the product back, so that another instance need not wait for the
@@ -153,7 +150,7 @@ func (q *Queue) Unpin(ctx context.Context) error {
 }
 
 type delivery struct {
-	msg   jetstream.Msg
+	msg   *nats.Msg
 	m     sale.Message
 	again bool
 }
@@ -165,7 +162,7 @@ func (d *delivery) InProgress() error      { return d.msg.InProgress() }
 // Ack implements sale.Delivery. Acknowledging again is no mistake: the one before
 // may have seemed to fail.
 func (d *delivery) Ack() error {
-	if err := d.msg.Ack(); !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+	if err := d.msg.Ack(); !errors.Is(err, nats.ErrMsgAlreadyAckd) {
 		return err
 	}
 	return nil

@@ -34,18 +34,14 @@ type storedMsg struct {
 // readStream visits, in sequence, every message that the stream holds from one
 // sequence to another, both included. Replicas answer the bulk. One that lags
 // lacks the end of the stream, never its middle, so behind the last message that
-// it had the leader is asked.
+// it had the leader is asked, as is for a message that a direct get cannot show.
 func readStream(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) error {
-	for next := from; next <= to; from = next {
-		var err error
-		if next, err = readBatch(ctx, c, stream, from, to, visit); err != nil {
-			return fmt.Errorf("read %s: %w", stream, err)
-		}
-		if next == from {
-			break
-		}
-	}
 	for from <= to {
+		next := readBatch(ctx, c, stream, from, to, visit)
+		if next > from {
+			from = next
+			continue
+		}
 		msg, err := nextFromLeader(ctx, c.broadcast, stream, from)
 		if errors.Is(err, sale.ErrNotFound) || err == nil && msg.Seq > to {
 			return nil
@@ -59,29 +55,34 @@ func readStream(ctx context.Context, c *Conn, stream string, from, to uint64, vi
 	return nil
 }
 
-// readBatch visits what one direct get brings, and returns where to go on.
-func readBatch(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) (next uint64, err error) {
+// readBatch visits what one direct get brings, and returns where to go on. It stops
+// before anything that is not plain: a direct get shows a message's headers beside
+// the server's own, and who publishes may write what looks like those.
+func readBatch(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) (next uint64) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	batch, err := jetstreamext.GetBatch(ctx, c.feed, stream, batchMessages,
 		jetstreamext.GetBatchSeq(from), jetstreamext.GetBatchMaxBytes(batchBytes))
 	if err != nil {
-		return from, err
+		return from
 	}
 	next = from
 	for msg, err := range batch {
-		switch {
-		case errors.Is(err, jetstreamext.ErrNoMessages):
-			return next, nil
-		case err != nil:
-			return next, err
-		case msg.Sequence > to:
-			return to + 1, nil
+		if err != nil || !plain(msg.Header) {
+			return next
+		}
+		if msg.Sequence > to {
+			return to + 1
 		}
 		visit(&storedMsg{Subject: msg.Subject, Seq: msg.Sequence, Data: msg.Data, Time: msg.Time, header: msg.Header})
 		next = msg.Sequence + 1
 	}
-	return next, nil
+	return next
+}
+
+// plain tells whether the server alone wrote the headers that place a message.
+func plain(h nats.Header) bool {
+	return len(h[jetstream.SequenceHeader]) == 1 && len(h[jetstream.SubjectHeader]) == 1 && len(h[jetstream.TimeStampHeaer]) == 1
 }
 
 // nextFromLeader reads the first message at or after seq, from the stream's
