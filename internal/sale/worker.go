@@ -45,10 +45,6 @@ type Worker struct {
 	writing chan error // the entry after those is being written; nil: none is
 	tried   string     // hash of the entry whose swap was sent, and not seen to have won
 	untidy  int        // failures in a row to tidy up
-	// The outlived message that was left last, and how many times.
-	leftEpoch string
-	leftSeq   uint64
-	leftTimes int
 
 	inHand atomic.Pointer[Delivery] // read by the beat
 	stuck  atomic.Pointer[error]
@@ -179,8 +175,7 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 }
 
 // settle takes a message from wherever the stock value says it is to its
-// acknowledgement, or leaves it if it was outlived. It tells whether the point of no
-// return lies behind.
+// acknowledgement. It tells whether the point of no return lies behind.
 func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began time.Time) (committed bool, err error) {
 	m := d.Message()
 	if err := w.ready(ctx); err != nil {
@@ -193,11 +188,10 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 		}
 		return true, d.Ack()
 	}
-	outlived := w.outlived(m, lines)
 	switch {
 	case last:
 		w.announce(w.stock.Entry()) // whoever decided it may have died before
-	case !allDead(lines) && !outlived:
+	case !allDead(lines) && !w.outlived(m, lines):
 		if err := w.decide(ctx, m, lines); err != nil {
 			return false, err
 		}
@@ -210,9 +204,6 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 	// stock value. What follows only tells of them, and repeating it changes nothing.
 	if err := w.bury(ctx, m, lines); err != nil {
 		return true, err
-	}
-	if outlived && w.leave(m) {
-		return true, nil
 	}
 	return true, d.Ack()
 }
@@ -286,8 +277,8 @@ func (w *Worker) settled(m *Message, lines []Line) error {
 }
 
 // outlived tells of a message whose queue was replaced while this worker stood
-// still, and which somebody else decided before that, or which is dead: another
-// entry would come after those of the new queue (P2).
+// still, and which somebody else decided before that: another entry would come
+// after those of the new queue (P2).
 func (w *Worker) outlived(m *Message, lines []Line) bool {
 	if w.stock.Last == nil {
 		return false
@@ -295,22 +286,6 @@ func (w *Worker) outlived(m *Message, lines []Line) bool {
 	mine, err := time.Parse(time.RFC3339Nano, m.Epoch)
 	newest, err2 := time.Parse(time.RFC3339Nano, w.stock.Last.Epoch)
 	return err == nil && err2 == nil && mine.Before(newest) && w.undecided(lines) == nil
-}
-
-// leaveTimes is more than there are copies of a message on their way to a worker.
-const leaveTimes = 3
-
-// leave tells whether an outlived message is to go without its acknowledgement,
-// which would name a sequence and no epoch, and count for the new queue's message
-// of that sequence: another worker may have it in hand, undecided (P3). The old
-// queue is gone, and misses nothing. One that delivers the message again and again
-// is there after all, such as a restored backup, and must drain (P5).
-func (w *Worker) leave(m *Message) bool {
-	if w.leftEpoch != m.Epoch || w.leftSeq != m.Seq && w.leftTimes <= leaveTimes {
-		w.leftEpoch, w.leftSeq, w.leftTimes = m.Epoch, m.Seq, 0
-	}
-	w.leftTimes++
-	return w.leftTimes <= leaveTimes
 }
 
 // undecided is the first order of the lines that was not decided yet.
