@@ -218,6 +218,9 @@ nats.provision: false and fewer permissions.`,
 			ctx, cancel := context.WithTimeout(c.Context(), 3*commandTimeout)
 			defer cancel()
 			err = conn.Permitted(ctx, func(ctx context.Context) error { return broker.Provision(ctx, conn, layout) })
+			if errors.Is(err, broker.ErrNoProduct) {
+				return noProducts(err)
+			}
 			if err != nil {
 				return err
 			}

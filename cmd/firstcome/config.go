@@ -155,8 +155,9 @@ const maxConfigBytes = 1 << 20
 // loadConfig reads the defaults, over them the file at path (none if empty) and
 // over that the FIRSTCOME_* variables of environ, and validates the result.
 // Whoever lays flags over it calls validate again. The error holds every
-// problem found, each with its key and the line or variable it came from.
-func loadConfig(path string, environ []string) (config, error) {
+// problem found, each with its key and the line or variable it came from, those that
+// further finds included: what only some commands must not accept.
+func loadConfig(path string, environ []string, further ...func(config) []problem) (config, error) {
 	l := newLoader()
 	if path != "" {
 		data, err := readConfig(path)
@@ -166,7 +167,7 @@ func loadConfig(path string, environ []string) (config, error) {
 		l.file(path, data)
 	}
 	l.environment(environ)
-	return l.finish()
+	return l.finish(further...)
 }
 
 func readConfig(path string) ([]byte, error) {
@@ -237,9 +238,13 @@ func below(key, parent string) bool {
 }
 
 // finish validates and returns the config, or all problems.
-func (l *loader) finish() (config, error) {
+func (l *loader) finish(further ...func(config) []problem) (config, error) {
 	reading := l.problems
-	for _, p := range l.cfg.check() {
+	broken := l.cfg.check()
+	for _, check := range further {
+		broken = append(broken, check(l.cfg)...)
+	}
+	for _, p := range broken {
 		if !known(reading, p.key) {
 			p.at = l.originOf(p.key)
 			l.problems = append(l.problems, p)

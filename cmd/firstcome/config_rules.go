@@ -188,6 +188,23 @@ func (r *rules) nats(c natsConfig) {
 	r.path("nats.embedded.config", c.Embedded.Config)
 }
 
+// unasked finds what an instance would show to nobody: its own server, without a
+// file that brings users, lets everybody in. The commands have no server of their own.
+func unasked(c config) []problem {
+	var r rules
+	if c.NATS.URL != "" || c.NATS.Embedded.Config != "" {
+		return nil
+	}
+	for _, given := range []struct{ key, value string }{
+		{"nats.credentials", c.NATS.Credentials}, {"nats.user", c.NATS.User}, {"nats.token", string(c.NATS.Token)},
+	} {
+		if given.value != "" {
+			r.fail(given.key, "the embedded server asks nobody for it: set nats.url, or nats.embedded.config with users in it")
+		}
+	}
+	return r.broken
+}
+
 // server names an entry by its number: it may hold a password, and what a URL
 // parser complains about is the URL itself.
 func (r *rules) server(key string, n int, server string) {

@@ -83,7 +83,7 @@ func demoConfig(environ []string) (cfg config, kept bool, err error) {
 	l.cfg.Products = []productConfig{{ID: "tshirt", Stock: demoStock}}
 	l.environment(environ)
 	_, kept = l.origin["nats.embedded.store_dir"]
-	cfg, err = l.finish()
+	cfg, err = l.finish(unasked)
 	return cfg, kept, err
 }
 

@@ -195,7 +195,7 @@ func TestServeRefusesBadConfig(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cli(t, "serve", "--config", file).want(t, 1, "no product is configured")
+	cli(t, "serve", "--config", file).want(t, 2, "no product is configured")
 }
 
 func TestStoreBelongsToOneInstance(t *testing.T) {

@@ -30,6 +30,9 @@ func main() {
 // usageError is a command line that cannot be meant; it exits with 2.
 type usageError struct{ error }
 
+// Unwrap is for errors.Is.
+func (u usageError) Unwrap() error { return u.error }
+
 func exitCode(err error) int {
 	var usage usageError
 	if errors.As(err, &usage) || errors.Is(err, broker.ErrSettings) {

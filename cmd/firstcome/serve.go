@@ -27,7 +27,7 @@ func serveCommand() *cobra.Command {
 		Short: "Run an instance, with an embedded NATS server or on a cluster",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file, os.Environ())
+			cfg, err := loadConfig(file, os.Environ(), unasked)
 			if err != nil {
 				return usageError{err}
 			}
@@ -187,75 +187,6 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	in.metrics.watch(in)
 	in.ops.ready.Store(true)
 	return a, nil
-}
-
-// connect starts the embedded server, or waits for the cluster to be there.
-func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc) (err error) {
-	options := in.cfg.NATS.options(in.log)
-	if in.cfg.NATS.URL == "" {
-		e := in.cfg.NATS.Embedded
-		in.nats, err = natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
-			SyncInterval: e.syncInterval(), ConfigFile: e.Config, Logger: in.log.With("part", "nats-server")})
-		if err != nil {
-			return err
-		}
-		in.running.Go(func() {
-			<-in.nats.Done()
-			failed(errors.New("the embedded NATS server ended"))
-		})
-		options.InProcess = in.nats
-	}
-	return in.untilThere(ctx, "NATS", func(ctx context.Context) error {
-		if in.conn == nil {
-			if in.conn, err = broker.Connect(options); err != nil {
-				return err
-			}
-		}
-		layout, err := in.cfg.layout()
-		if err != nil {
-			return permanent{err}
-		}
-		return in.conn.Permitted(ctx, func(ctx context.Context) error {
-			if err := in.conn.Check(ctx); err != nil {
-				return err
-			}
-			if in.cfg.NATS.Provision {
-				return broker.Provision(ctx, in.conn, layout)
-			}
-			return broker.Verify(ctx, in.conn, layout)
-		})
-	})
-}
-
-// permanent is an error that waiting does not mend.
-type permanent struct{ error }
-
-// sayAgain is how often a log that waits says what for.
-const sayAgain = 10 * time.Second
-
-// untilThere repeats step while the cluster is merely not there yet.
-func (in *instance) untilThere(ctx context.Context, what string, step func(context.Context) error) error {
-	for said := (time.Time{}); ; {
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := step(attempt)
-		cancel()
-		var final permanent
-		switch {
-		case err == nil:
-			return nil
-		case errors.As(err, &final), broker.Final(err), ctx.Err() != nil:
-			return err
-		}
-		if time.Since(said) > sayAgain {
-			in.log.Warn("waiting for "+what, "err", err)
-			said = time.Now()
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
 }
 
 // build makes what stands between NATS and the web, and waits for the book.
