@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,7 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 		return Report{}, err
 	}
 	var stray []sale.Finding
+	later := map[sale.ProductID]uint64{} // highest entry behind those of the stock value
 	err = readStream(ctx, c, ledgerStream, 1, end.State.LastSeq, func(msg *storedMsg) {
 		product, n, ok := parseLedgerSubject(msg.Subject)
 		audit := audits[product]
@@ -49,8 +51,13 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 				Detail: fmt.Sprintf("the ledger has %q, of a product that has no stock and no queue", msg.Subject)})
 		case n <= bound[product]:
 			audit.Entry(n, msg.Data)
+		default:
+			later[product] = max(later[product], n)
 		}
 	})
+	if err == nil {
+		err = checkLater(ctx, c, later, &stray)
+	}
 	if err != nil {
 		return Report{}, err
 	}
@@ -63,6 +70,30 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 	}
 	report.Findings = append(report.Findings, sale.AuditQueue(queue, all...)...)
 	return report, nil
+}
+
+// checkLater looks whether the stock values count the later entries by now. An entry
+// is written after the value that counts it, so those that are not counted were
+// decided by nobody (P8).
+func checkLater(ctx context.Context, c *Conn, later map[sale.ProductID]uint64, findings *[]sale.Finding) error {
+	if len(later) == 0 {
+		return nil
+	}
+	stocks, err := OpenStocks(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, p := range slices.Sorted(maps.Keys(later)) {
+		stock, _, err := stocks.Load(ctx, p)
+		if err != nil {
+			return err
+		}
+		if stock.Entries < later[p] {
+			*findings = append(*findings, sale.Finding{Promise: "P8", Product: p,
+				Detail: fmt.Sprintf("the ledger has an entry %d, and the stock value counts %d", later[p], stock.Entries)})
+		}
+	}
+	return nil
 }
 
 // openAudits reads the stock values, and for each the number of entries that

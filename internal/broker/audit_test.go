@@ -119,6 +119,23 @@ func TestAuditBesideAnOpenSale(t *testing.T) {
 	}
 }
 
+// TestAuditOfMadeUpEntries: whoever may write to the ledger can append to it, and
+// what nobody decided is found, with the entries before it there or not.
+func TestAuditOfMadeUpEntries(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{4, 99} {
+		t.Run(fmt.Sprintf("entry %d", n), func(t *testing.T) {
+			w := on(t, one)
+			w.sell(t, 4, "shirt", "mug")
+			w.played(t)
+			if _, err := w.admin(t).Publish(within(t), fmt.Sprintf("ledger.shirt.%d", n), []byte(`{"forged":true}`)); err != nil {
+				t.Fatal(err)
+			}
+			wantFindings(t, w, "P8")
+		})
+	}
+}
+
 // replaceLedger makes the ledger anew, sequence for sequence, with other bytes.
 func (w *world) replaceLedger(t *testing.T, change func(m *stored) (keep bool)) {
 	t.Helper()
