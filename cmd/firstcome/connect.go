@@ -102,8 +102,10 @@ type permanent struct{ error }
 // sayAgain is how often a log that waits says what for.
 const sayAgain = 10 * time.Second
 
-// untilThere repeats step while the cluster is merely not there yet.
+// untilThere repeats step while the cluster is merely not there yet. It says that it
+// waits, and when that is over.
 func (in *instance) untilThere(ctx context.Context, what string, step func(context.Context) error) error {
+	begun := time.Now()
 	for said := (time.Time{}); ; {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := step(attempt)
@@ -111,6 +113,9 @@ func (in *instance) untilThere(ctx context.Context, what string, step func(conte
 		var final permanent
 		switch {
 		case err == nil:
+			if !said.IsZero() {
+				in.log.Info("no longer waiting for "+what, "after", time.Since(begun).Round(time.Millisecond))
+			}
 			return nil
 		case errors.As(err, &final), broker.Final(err), ctx.Err() != nil:
 			return err

@@ -78,6 +78,7 @@ func TestInstanceOutlivesItsServer(t *testing.T) {
 	p := l.serve(user("app", "right")...)
 	p.await(`waiting for NATS.*no servers available`)
 	l.start(l.jetStream(), account("right"))
+	p.await(`level=INFO msg="no longer waiting for NATS" after=`)
 	s := serving(p)
 	s.buy("ann@example.com", 1).order(t)
 	s.sold(1)

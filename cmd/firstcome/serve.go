@@ -99,6 +99,7 @@ type instance struct {
 	following context.Context
 	unfollow  context.CancelFunc // ends those that keep the book and the sockets up to date
 	unhear    func() error
+	toldFull  bool          // start's, then refresh's
 	returned  chan struct{} // has room for one: broadcasts may have been missed
 }
 
@@ -167,6 +168,8 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if err := in.conn.Permitted(ctx, in.build); err != nil {
 		return a, err
 	}
+	in.warnProducts()
+	in.warnFull()
 	if in.web, err = in.newWeb(o); err != nil {
 		return a, err
 	}
@@ -250,6 +253,7 @@ func (in *instance) refresh(ctx context.Context) {
 			if err := in.follower.CatchUp(ctx); err != nil && ctx.Err() == nil {
 				in.log.Debug("the book may be behind", "err", err)
 			}
+			in.warnFull()
 			continue
 		case <-in.returned:
 		}
