@@ -88,7 +88,7 @@ func TestStartTellsWhatTheFileDoesNotChange(t *testing.T) {
 
 	s = start("FIRSTCOME_PRODUCTS=[{id: tshirt, stock: 9, limit_per_buyer: 3}, {id: mug}, {id: hat, stock: 1, limit_per_buyer: 1}]",
 		"FIRSTCOME_NATS_PROVISION=false")
-	s.await(`level=WARN msg="the stored limit_per_buyer holds, not the configured one" product=tshirt stored=2 configured=3 `+
+	s.await(`level=WARN msg="the stored limit_per_buyer holds, not the configured one" product=tshirt stored=2 configured=3 ` +
 		`change="firstcome stock set tshirt --limit-per-buyer 3"\n`)
 	s.await(`level=WARN msg="not sold until .*firstcome provision.*" product=hat\n`)
 	if n := strings.Count(s.said.String(), "level=WARN"); n != 2 {
