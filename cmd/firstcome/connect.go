@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"firstcome/internal/broker"
@@ -61,7 +60,7 @@ func (in *instance) embed(ctx context.Context) (err error) {
 	}
 	in.nats, err = natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
 		SyncInterval: e.syncInterval(), ConfigFile: e.Config, Logger: in.log.With("part", "nats-server")})
-	if err != nil && strings.HasPrefix(err.Error(), "nats configuration ") { // the server's parser has no error values
+	if errors.Is(err, natsd.ErrConfigFile) {
 		return usageError{fmt.Errorf("nats.embedded.config: %w", err)}
 	}
 	return err

@@ -162,7 +162,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if err := in.connect(ctx, failed); err != nil {
 		return a, err
 	}
-	if a.nats = bareURLs(in.cfg.NATS.URL); in.nats != nil {
+	if a.nats = broker.BareURLs(in.cfg.NATS.URL); in.nats != nil {
 		a.nats = in.nats.ClientURL()
 	}
 	if err := in.conn.Permitted(ctx, in.build); err != nil {

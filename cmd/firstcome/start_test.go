@@ -91,16 +91,3 @@ func TestStartEndsWithAPartThatFails(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
-
-func TestBareURLs(t *testing.T) {
-	for list, want := range map[string]string{
-		"":                          "",
-		"nats://a:4222":             "nats://a:4222",
-		"nats://u:p@a:1, tls://t@b": "nats://a:1,tls://b",
-		"ws://u:p%40ss@[::1]:80/x":  "ws://[::1]:80/x",
-	} {
-		if got := bareURLs(list); got != want {
-			t.Errorf("%q is shown as %q, want %q", list, got, want)
-		}
-	}
-}

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"firstcome/internal/broker"
@@ -17,19 +15,6 @@ func (c natsConfig) options(log *slog.Logger) broker.Options {
 	return broker.Options{URLs: c.URL, Name: "firstcome", Credentials: c.Credentials,
 		User: c.User, Password: string(c.Password), Token: string(c.Token),
 		CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, Log: log}
-}
-
-// bareURLs are the servers of a list without the user and password in them, for
-// everybody to see.
-func bareURLs(list string) string {
-	var bare []string
-	for server := range strings.SplitSeq(list, ",") {
-		if u, err := url.Parse(strings.TrimSpace(server)); err == nil { // validated
-			u.User = nil
-			bare = append(bare, u.String())
-		}
-	}
-	return strings.Join(bare, ",")
 }
 
 // layout is what must exist in JetStream.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -124,13 +125,33 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 		return nil, err
 	}
 	options = append(options, o.identity()...)
-	url := o.URLs
+	servers := o.URLs
 	if o.InProcess != nil {
-		url = ""
+		servers = ""
 		options = append(options, nats.InProcessServer(o.InProcess))
 	}
-	nc, err := nats.Connect(url, options...)
-	return nc, connectError(err)
+	nc, err := nats.Connect(servers, options...)
+	if err = connectError(err); err != nil && servers != "" {
+		err = fmt.Errorf("%w (%s)", err, BareURLs(servers))
+	}
+	return nc, err
+}
+
+// BareURLs are the servers of a comma-separated list without the user and password
+// in them, for everybody to see. What is no URL is left out.
+func BareURLs(list string) string {
+	var bare []string
+	for server := range strings.SplitSeq(list, ",") {
+		server = strings.TrimSpace(server)
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server // as nats.go takes it
+		}
+		if u, err := url.Parse(server); err == nil && u.Host != "" {
+			u.User = nil
+			bare = append(bare, u.String())
+		}
+	}
+	return strings.Join(bare, ",")
 }
 
 // identity is who connects, and whom it trusts.

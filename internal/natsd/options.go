@@ -17,7 +17,7 @@ func options(cfg Config) (*server.Options, error) {
 	if cfg.ConfigFile != "" {
 		var err error
 		if opts, err = server.ProcessConfigFile(cfg.ConfigFile); err != nil {
-			return nil, fmt.Errorf("nats configuration %q: %s", cfg.ConfigFile, strings.TrimSpace(err.Error()))
+			return nil, fmt.Errorf("%w %q: %s", ErrConfigFile, cfg.ConfigFile, strings.TrimSpace(err.Error()))
 		}
 	}
 	if opts.Host == "" || opts.Port == 0 {

@@ -26,6 +26,9 @@ const lockFile = "firstcome.lock"
 // while a listener is not open yet.
 const readyPoll = 100 * time.Millisecond
 
+// ErrConfigFile is wrapped by Start for a ConfigFile that cannot be read.
+var ErrConfigFile = errors.New("nats configuration")
+
 // Config says where the server listens and what it keeps.
 type Config struct {
 	// Listen is host:port for clients; port 0 takes a free one.
