@@ -36,7 +36,8 @@ func newOpsServer(in *instance) *opsServer {
 }
 
 // readyz is 200 only while orders can be queued and decided: NATS answers for
-// both streams, the book is up to date, and not every worker is stuck.
+// both streams, the book is up to date, orders are stored if there are any, and not
+// every worker is stuck.
 func (o *opsServer) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -60,6 +61,9 @@ func (o *opsServer) check(ctx context.Context) error {
 	}
 	if in.book.Full() {
 		return errors.New("the book is full: raise book.max_orders")
+	}
+	if err := in.intake.Failing(); err != nil {
+		return err
 	}
 	if in.crew != nil {
 		return in.crew.stuck()

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,6 +42,8 @@ type Intake struct {
 	book  *sale.Book
 	group Grouping
 	tell  *Announcer
+
+	failing atomic.Pointer[failing] // nil: the last group heard of was stored
 
 	mu     sync.RWMutex
 	lanes  map[sale.ProductID]*lane
@@ -212,10 +215,12 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 	}
 	if err != nil {
 		g.err = publishError(err)
+		l.intake.noteFailure(g.err)
 		l.noteStored(s, 0)
 		close(g.done)
 		return
 	}
+	l.intake.failing.Store(nil)
 	l.noteStored(s, ack.Sequence)
 	close(g.done) // those who wait for their 202 come before those who listen
 	l.intake.tell.pending(l.product, g.orders)

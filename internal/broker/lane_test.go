@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"firstcome/internal/sale"
@@ -105,4 +108,39 @@ func TestPatience(t *testing.T) {
 			t.Errorf("%s: %v", test.what, got)
 		}
 	}
+}
+
+// An intake is failing once nothing was stored for longer than an election takes, and
+// tries again after a rest.
+func TestFailing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, Grouping{})
+		want := func(when string, failing bool) {
+			t.Helper()
+			if err := in.Failing(); (err != nil) != failing || failing && !errors.Is(err, sale.ErrUnavailable) {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		fail := func(after time.Duration) {
+			time.Sleep(after)
+			in.noteFailure(fmt.Errorf("%w: no space left", sale.ErrUnavailable))
+		}
+		want("at first", false)
+		fail(0)
+		want("after one failure", false)
+		fail(3 * time.Second)
+		want("during an election", false)
+		fail(3 * time.Second)
+		want("after it", true)
+		in.noteFailure(sale.ErrQueueFull)
+		want("with a queue that answers", false)
+		fail(time.Second)
+		fail(failTime)
+		want("failing again", true)
+		time.Sleep(forgetTime)
+		want("after a rest", false)
+		fail(0)
+		want("after one failure more", false)
+	})
 }
