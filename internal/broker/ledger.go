@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/sale"
@@ -14,17 +15,16 @@ import (
 // Ledger implements sale.Ledger with the stream LEDGER, which takes one message
 // per subject and never lets it go.
 type Ledger struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
+	nc *nats.Conn
+	js jetstream.JetStream
 }
 
 // OpenLedger binds to the stream, which must exist.
 func OpenLedger(ctx context.Context, c *Conn) (*Ledger, error) {
-	stream, err := c.js.Stream(ctx, ledgerStream)
-	if err != nil {
+	if _, err := c.js.Stream(ctx, ledgerStream); err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", ledgerStream, err)
 	}
-	return &Ledger{js: c.js, stream: stream}, nil
+	return &Ledger{nc: c.orders, js: c.js}, nil
 }
 
 // Append implements sale.Ledger.
@@ -42,13 +42,11 @@ func (l *Ledger) Append(ctx context.Context, product sale.ProductID, n uint64, e
 // description says which.
 const storeFailed jetstream.ErrorCode = 10077
 
-// Entry implements sale.Ledger, by a direct get: an entry never changes, so a
-// replica's answer is as good as the leader's.
+// Entry implements sale.Ledger. The leader answers: who asks has missed what the
+// feed should have brought, and a direct get may go to the very replica that is
+// behind, or to one that nobody hears.
 func (l *Ledger) Entry(ctx context.Context, product sale.ProductID, n uint64) ([]byte, error) {
-	msg, err := l.stream.GetLastMsgForSubject(ctx, ledgerSubject(product, n))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, fmt.Errorf("entry %d of %s: %w", n, product, sale.ErrNotFound)
-	}
+	msg, err := fromLeader(ctx, l.nc, ledgerStream, fmt.Appendf(nil, `{"last_by_subj":%q}`, ledgerSubject(product, n)))
 	if err != nil {
 		return nil, fmt.Errorf("entry %d of %s: %w", n, product, err)
 	}

@@ -85,12 +85,17 @@ func plain(h nats.Header) bool {
 	return len(h[jetstream.SequenceHeader]) == 1 && len(h[jetstream.SubjectHeader]) == 1 && len(h[jetstream.TimeStampHeaer]) == 1
 }
 
-// nextFromLeader reads the first message at or after seq, from the stream's
-// leader. nats.go would use a direct get, which any replica answers.
+// nextFromLeader reads the first message at or after seq, from the stream's leader.
 func nextFromLeader(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (*storedMsg, error) {
+	return fromLeader(ctx, nc, stream, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":">"}`, seq))
+}
+
+// fromLeader reads one message from the stream's leader, and fails with
+// sale.ErrNotFound if it has none. nats.go would use a direct get, which any replica
+// answers.
+func fromLeader(ctx context.Context, nc *nats.Conn, stream string, ask []byte) (*storedMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	ask := fmt.Appendf(nil, `{"seq":%d,"next_by_subj":">"}`, seq)
 	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
 	if err != nil {
 		return nil, err
