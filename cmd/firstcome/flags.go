@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// filled is a text flag that refuses to be empty: what comes as ” is most often a
+// filled is a text flag that refuses to be empty: an empty value is most often a
 // shell variable that nobody has set, and must not pass for a flag left out.
 type filled struct {
 	text *string

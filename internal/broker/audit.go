@@ -55,13 +55,14 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 			later[product] = max(later[product], n)
 		}
 	})
-	if err == nil {
-		err = checkLater(ctx, c, later, &stray)
-	}
 	if err != nil {
 		return Report{}, err
 	}
-	report := Report{Findings: stray}
+	madeUp, err := checkLater(ctx, c, later)
+	if err != nil {
+		return Report{}, err
+	}
+	report := Report{Findings: append(stray, madeUp...)}
 	all := make([]*sale.Audit, 0, len(products))
 	for _, p := range products {
 		report.Findings = append(report.Findings, audits[p].Finish()...)
@@ -75,25 +76,22 @@ func Audit(ctx context.Context, c *Conn) (Report, error) {
 // checkLater looks whether the stock values count the later entries by now. An entry
 // is written after the value that counts it, so those that are not counted were
 // decided by nobody (P8).
-func checkLater(ctx context.Context, c *Conn, later map[sale.ProductID]uint64, findings *[]sale.Finding) error {
-	if len(later) == 0 {
-		return nil
-	}
+func checkLater(ctx context.Context, c *Conn, later map[sale.ProductID]uint64) (findings []sale.Finding, err error) {
 	stocks, err := OpenStocks(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, p := range slices.Sorted(maps.Keys(later)) {
 		stock, _, err := stocks.Load(ctx, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if stock.Entries < later[p] {
-			*findings = append(*findings, sale.Finding{Promise: "P8", Product: p,
+			findings = append(findings, sale.Finding{Promise: "P8", Product: p,
 				Detail: fmt.Sprintf("the ledger has an entry %d, and the stock value counts %d", later[p], stock.Entries)})
 		}
 	}
-	return nil
+	return findings, nil
 }
 
 // openAudits reads the stock values, and for each the number of entries that
