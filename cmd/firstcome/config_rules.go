@@ -197,9 +197,10 @@ func unasked(c config) []problem {
 	}
 	for _, given := range []struct{ key, value string }{
 		{"nats.credentials", c.NATS.Credentials}, {"nats.user", c.NATS.User}, {"nats.token", string(c.NATS.Token)},
+		{"nats.tls.ca", c.NATS.TLS.CA}, {"nats.tls.cert", c.NATS.TLS.Cert},
 	} {
 		if given.value != "" {
-			r.fail(given.key, "the embedded server asks nobody for it: set nats.url, or nats.embedded.config with users in it")
+			r.fail(given.key, "the embedded server asks nobody for it: set nats.url, or nats.embedded.config with its own users and TLS")
 		}
 	}
 	return r.broken

@@ -97,7 +97,7 @@ func TestRules(t *testing.T) {
 }
 
 // An embedded server without a file of its own lets everybody in, whatever password
-// an instance was given.
+// or certificate an instance was given.
 func TestPasswordNeedsAServerThatAsks(t *testing.T) {
 	creds := writeConfig(t, "nats:\n  credentials: app.creds\n")
 	for _, c := range []struct {
@@ -108,10 +108,12 @@ func TestPasswordNeedsAServerThatAsks(t *testing.T) {
 		{"", user("app", "secret"), "FIRSTCOME_NATS_USER: nats.user: "},
 		{"", []string{"FIRSTCOME_NATS_TOKEN=secret"}, "FIRSTCOME_NATS_TOKEN: nats.token: "},
 		{"", []string{"FIRSTCOME_NATS_CREDENTIALS=app.creds"}, "FIRSTCOME_NATS_CREDENTIALS: nats.credentials: "},
+		{"", []string{"FIRSTCOME_NATS_TLS_CA=ca.pem"}, "FIRSTCOME_NATS_TLS_CA: nats.tls.ca: "},
+		{"", []string{"FIRSTCOME_NATS_TLS_CERT=c.pem", "FIRSTCOME_NATS_TLS_KEY=k.pem"}, "FIRSTCOME_NATS_TLS_CERT: nats.tls.cert: "},
 		{creds, nil, "firstcome.yaml:2: nats.credentials: "},
 	} {
 		_, err := loadConfig(c.file, c.environ, unasked)
-		wantErrors(t, err, c.want+"the embedded server asks nobody for it: set nats.url, or nats.embedded.config with users in it")
+		wantErrors(t, err, c.want+"the embedded server asks nobody for it: set nats.url, or nats.embedded.config with its own users and TLS")
 		for _, asks := range []string{"FIRSTCOME_NATS_URL=nats://a", "FIRSTCOME_NATS_EMBEDDED_CONFIG=node.conf"} {
 			if _, err := loadConfig(c.file, append(c.environ, asks), unasked); err != nil {
 				t.Errorf("%v with %s: %v", c.environ, asks, err)
