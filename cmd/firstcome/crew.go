@@ -57,10 +57,9 @@ func (c *crew) hire(product sale.ProductID) {
 	c.workers[product] = w
 	c.working.Go(func() {
 		w.Run(c.ctx)
-		queue.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if err := queue.Unpin(ctx); err != nil {
+		if err := queue.Leave(ctx); err != nil {
 			c.in.log.Debug("the product was not given back; its pin runs out", "product", product, "err", err)
 		}
 	})

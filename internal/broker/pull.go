@@ -56,6 +56,7 @@ const (
 	statusWrongPin = "423"
 
 	handBackTime = time.Second            // for a stopping holder's last messages
+	answerTime   = 250 * time.Millisecond // for what was on its way to him
 	askAgain     = 100 * time.Millisecond // after a conflict
 )
 
@@ -179,14 +180,31 @@ func (p *puller) word(ctx context.Context, msg *nats.Msg) error {
 	return nil
 }
 
-// close stops, and gives what nobody took to handBack.
+// close stops, and gives what nobody took to handBack. A pull of one who had the pin
+// is first given some time to be answered: the server may have a message for it in
+// hand that it sends only when its followers have heard of that (replicated
+// deliveries), and which would find nobody any more.
 func (p *puller) close(handBack func(*nats.Msg)) {
+	timer := time.NewTimer(answerTime)
+	defer timer.Stop()
+	for waits := p.pin != "" && !p.heard.IsZero(); waits; {
+		select {
+		case msg := <-p.arrived:
+			if isOrders(msg) {
+				handBack(msg)
+				waits = false
+			} else if msg.Subject == p.current {
+				waits = msg.Header.Get(headerStatus) == statusBeat
+			}
+		case <-timer.C:
+			waits = false
+		}
+	}
 	closed := p.sub.StatusChanged(nats.SubscriptionClosed)
 	if err := p.sub.Drain(); err != nil {
 		return // the connection is closed, and the server knows
 	}
-	timer := time.NewTimer(handBackTime)
-	defer timer.Stop()
+	timer.Reset(handBackTime)
 	for open := true; open || len(p.arrived) > 0; {
 		select {
 		case msg := <-p.arrived:

@@ -118,6 +118,19 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}, nil
 }
 
+// Leave gives the product back and stops pulling, so that another instance goes on
+// at once instead of when the pin or the wait for an acknowledgement runs out. The
+// pin goes first: without it the pull that still waits at the server gets nothing
+// more, and what was on its way to it is still heard and handed back.
+func (q *Queue) Leave(ctx context.Context) error {
+	err := q.Unpin(ctx)
+	q.Close()
+	if err == nil {
+		err = q.Unpin(ctx) // if what was handed back came with another pin
+	}
+	return err
+}
+
 // Close stops pulling. A message that was handed out but not yet taken goes back
 // at once, instead of stalling the product until its redelivery.
 func (q *Queue) Close() {
@@ -127,13 +140,13 @@ func (q *Queue) Close() {
 	pull := q.pull
 	q.pull = nil
 	pull.close(func(msg *nats.Msg) {
-		q.pinned = true // by this very message
-		_ = msg.Nak()   // if it is lost, the redelivery comes later
+		q.pinned = q.pinned || last(msg.Header, headerPin) != pull.pin
+		_ = msg.Nak() // if it is lost, the redelivery comes later
 	})
 }
 
-// Unpin gives the product back, so that another instance need not wait for the
-// pin to run out. Whoever never had it leaves it to the one who has.
+// Unpin gives the product back and leaves the pull that waits as it is. Whoever
+// never had it leaves it to the one who has.
 func (q *Queue) Unpin(ctx context.Context) error {
 	if !q.pinned {
 		return nil

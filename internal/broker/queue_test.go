@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,16 +66,16 @@ func newQueue(t testing.TB, c *broker.Conn) *broker.Queue {
 	return q
 }
 
-func unpin(t testing.TB, q *broker.Queue) {
+func leave(t testing.TB, q *broker.Queue) {
 	t.Helper()
-	if err := q.Unpin(within(t)); err != nil {
+	if err := q.Leave(within(t)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestCloseHandsBackWhatNobodyTook: a message that has reached a holder who stops
+// A message that has reached a holder who stops
 // must not stall the product until its redelivery.
-func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
+func TestLeaveHandsBackWhatNobodyTook(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		w.sell(t, 5, "shirt")
 		g := w.gate()
@@ -96,8 +97,7 @@ func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
 		if err := c.Flush(within(t)); err != nil { // and the client has read it
 			t.Fatal(err)
 		}
-		leaving.Close()
-		unpin(t, leaving)
+		leave(t, leaving)
 		d := comes(t, next, soon)
 		wantMessage(t, d, seq, "first")
 		if !d.Redelivered() {
@@ -108,7 +108,7 @@ func TestCloseHandsBackWhatNobodyTook(t *testing.T) {
 	})
 }
 
-func TestUnpinLetsAnotherTakeOver(t *testing.T) {
+func TestLeaveLetsAnotherTakeOver(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		js := w.admin(t)
 		leaving, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
@@ -118,15 +118,13 @@ func TestUnpinLetsAnotherTakeOver(t *testing.T) {
 		settle(t, d)
 		seq := publish(t, js, "shirt", []byte("second"))
 		idle(t, next)
-		leaving.Close()
-		unpin(t, leaving)
+		leave(t, leaving)
 		d = comes(t, next, soon)
 		wantMessage(t, d, seq, "second")
 		settle(t, d)
 
 		// It can come back, once the other has gone.
-		next.Close()
-		unpin(t, next)
+		leave(t, next)
 		seq = publish(t, js, "shirt", []byte("third"))
 		d = comes(t, leaving, soon)
 		wantMessage(t, d, seq, "third")
@@ -134,8 +132,42 @@ func TestUnpinLetsAnotherTakeOver(t *testing.T) {
 	})
 }
 
+// Whoever leaves while messages come does not take one with him: it would be missed
+// only after the time to a redelivery.
+func TestLeaveAmidMessages(t *testing.T) {
+	w := on(t, three)
+	conns := [2]*broker.Conn{w.sell(t, 5, "shirt"), w.connect(t)}
+	js := w.admin(t)
+	ctx, stop := context.WithCancel(context.Background())
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := js.Publish(ctx, "orders.shirt", []byte("one")); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer flood.Wait()
+	defer stop()
+	for i := range 60 {
+		q := newQueue(t, conns[i%2])
+		settle(t, comes(t, q, soon))
+		working, cancel := context.WithTimeout(ctx, time.Duration(i)*300*time.Microsecond)
+		for {
+			d, err := q.Next(working)
+			if err != nil {
+				break
+			}
+			settle(t, d)
+		}
+		cancel()
+		leave(t, q)
+	}
+}
+
 // A stand-by that goes leaves the one who decides its pin.
-func TestUnpinIsForTheOneWhoHasIt(t *testing.T) {
+func TestLeaveIsForTheOneWhoHasIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		js := w.admin(t)
 		decider, leaving := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
@@ -143,8 +175,7 @@ func TestUnpinIsForTheOneWhoHasIt(t *testing.T) {
 		settle(t, comes(t, decider, soon))
 		idle(t, leaving)
 		pin := pinned(t, js)
-		leaving.Close()
-		unpin(t, leaving)
+		leave(t, leaving)
 		if now := pinned(t, js); now != pin || pin == "" {
 			t.Errorf("the pin was %q, and is %q", pin, now)
 		}
