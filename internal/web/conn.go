@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		nc, err := l.Listener.Accept()
 		if err == nil {
-			c := &conn{Conn: nc, from: l}
+			c := &conn{Conn: nc, from: l, since: time.Now()}
 			l.mu.Lock()
 			l.conns[c] = struct{}{}
 			l.mu.Unlock()
@@ -57,9 +58,11 @@ func passing(err error) bool {
 		errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// Close may be called more than once.
+// Close lets those be accepted who are connected already, and whom closing would
+// reset. It may be called more than once.
 func (l *listener) Close() (err error) {
 	l.once.Do(func() {
+		l.awaitAccepted()
 		close(l.closed)
 		if err = l.Listener.Close(); err != nil {
 			err = fmt.Errorf("closing the listener: %w", err)
@@ -81,9 +84,31 @@ func (l *listener) plain() int {
 	return n
 }
 
-// closeUnused cuts off the connections on which no byte has come: nobody waits
-// for an answer there.
-func (l *listener) closeUnused() { l.cut(func(c *conn) bool { return !c.used.Load() }) }
+// closeUnused cuts off the connections on which no byte has come for that long
+// since they were made: nobody waits for an answer there. Until then a first request
+// may be on its way. It returns when there are none, or ctx has ended.
+func (l *listener) closeUnused(ctx context.Context, patience time.Duration) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for l.cutUnused(patience) > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// cutUnused returns how many it spared.
+func (l *listener) cutUnused(patience time.Duration) (spared int) {
+	l.cut(func(c *conn) bool {
+		young := time.Since(c.since) < patience
+		if young && !c.used.Load() {
+			spared++
+		}
+		return !young && !c.used.Load()
+	})
+	return spared
+}
 
 func (l *listener) closeAll() { l.cut(func(*conn) bool { return true }) }
 
@@ -107,6 +132,7 @@ func (l *listener) forget(c *conn) {
 type conn struct {
 	net.Conn
 	from     *listener
+	since    time.Time
 	used     atomic.Bool // a byte has come
 	unread   atomic.Bool // answered before the request was read to its end
 	upgraded atomic.Bool // it is a socket's

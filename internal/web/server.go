@@ -97,6 +97,8 @@ const (
 	// last of its connection: cutting off a connection that waits for its next
 	// request may hit just that request.
 	partingTime = time.Second
+	// firstByteTime is how long a new connection may take to its first request then.
+	firstByteTime = 300 * time.Millisecond
 )
 
 func init() {
@@ -123,6 +125,7 @@ type Server struct {
 	flights    flights
 	refusing   atomic.Bool
 	parting    time.Duration
+	patience   time.Duration
 
 	mu       sync.Mutex
 	listener *listener     // nil before Serve
@@ -147,7 +150,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		queue: cfg.Queue, shop: cfg.Shop, follower: cfg.Follower, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer),
-		served: make(chan struct{}), parting: partingTime,
+		served: make(chan struct{}), parting: partingTime, patience: firstByteTime,
 	}
 	var err error
 	if s.origins, err = newOrigins(cfg.AllowedOrigins, cfg.AllowLoopbackOrigins); err != nil {
@@ -277,7 +280,7 @@ func (s *Server) stop(ctx context.Context) error {
 	}
 	s.part(ctx, l)
 	err := l.Close()
-	l.closeUnused()
+	l.closeUnused(ctx, s.patience)
 	if e := s.app.ShutdownWithContext(ctx); e != nil {
 		err = fmt.Errorf("web: waiting for requests: %w", e)
 	}

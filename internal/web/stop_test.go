@@ -1,8 +1,10 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -95,6 +97,40 @@ func TestStopTakesLeave(t *testing.T) {
 		t.Error(err)
 	}
 	for f := tab.next(); f.closedBy == 0; f = tab.next() {
+	}
+}
+
+// A connection that was made just before may have its first request on the way.
+func TestStopHearsWhoJustCame(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil, func(s *Server) { s.patience = time.Hour })
+	late, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.Background()) }()
+	awaitTrue(t, "it listens no more", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	body := orderBody("a@b.de")
+	if _, err := fmt.Fprintf(late, "POST /buy HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(late), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Body.Close(); err != nil || r.StatusCode != 503 || !r.Close {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -209,6 +209,7 @@ func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*
 	}
 	s.hub.timing.sweep = time.Hour // or what a test loses is looked up
 	s.parting = 0                  // connections are kept open by the tests' client
+	s.patience = 0
 	for _, f := range more {
 		f(s)
 	}

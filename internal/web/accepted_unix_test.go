@@ -1,0 +1,42 @@
+//go:build unix
+
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"testing"
+)
+
+// Whom the kernel has connected before the listener is closed is not reset.
+func TestCloseLetsThoseInWhoWait(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener(ln, slog.New(slog.DiscardHandler))
+	const n = 5
+	for range n {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	for range n {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed, it accepts: %v", err)
+	}
+}
