@@ -88,14 +88,7 @@ func (l *listener) plain() int {
 // since they were made: nobody waits for an answer there. Until then a first request
 // may be on its way. It returns when there are none, or ctx has ended.
 func (l *listener) closeUnused(ctx context.Context, patience time.Duration) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for l.cutUnused(patience) > 0 && ctx.Err() == nil {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-	}
+	poll(ctx, func() bool { return l.cutUnused(patience) == 0 })
 }
 
 // cutUnused returns how many it spared.

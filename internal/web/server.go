@@ -303,9 +303,14 @@ func (s *Server) stop(ctx context.Context) error {
 func (s *Server) part(ctx context.Context, l *listener) {
 	ctx, cancel := context.WithTimeout(ctx, s.parting)
 	defer cancel()
+	poll(ctx, func() bool { return l.plain() == 0 })
+}
+
+// poll returns when done says so, or when ctx has ended.
+func poll(ctx context.Context, done func() bool) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for l.plain() > 0 && ctx.Err() == nil {
+	for !done() && ctx.Err() == nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
