@@ -19,14 +19,17 @@ import (
 // It remembers at most limiterShards × limiterShare keys. When a shard is full,
 // buckets that are full again are forgotten, which changes nothing; if those are
 // few, others are, at random, until an eighth is free: their keys start afresh.
+//
+// Its times are monotonic, so a clock that is set changes nothing.
 type limiter struct {
+	start time.Time
 	each  time.Duration // to refill one order
 	burst time.Duration // to refill all
 	seed  maphash.Seed
 
 	shards [limiterShards]struct {
 		mu     sync.Mutex
-		fullAt map[uint64]int64 // ns since 1970, by hash of the key
+		fullAt map[uint64]time.Duration // since start, by hash of the key
 	}
 }
 
@@ -40,29 +43,30 @@ func newLimiter(perSecond float64) *limiter {
 	if perSecond <= 0 {
 		return nil
 	}
-	l := &limiter{each: time.Duration(float64(time.Second) / perSecond), seed: maphash.MakeSeed()}
+	l := &limiter{start: time.Now(), each: time.Duration(float64(time.Second) / perSecond), seed: maphash.MakeSeed()}
 	l.burst = max(time.Second, l.each)
 	for i := range l.shards {
-		l.shards[i].fullAt = map[uint64]int64{}
+		l.shards[i].fullAt = map[uint64]time.Duration{}
 	}
 	return l
 }
 
 // take takes one order from the key's bucket. If there is none it changes nothing
-// and returns how long until there is.
+// and returns how long until there is. Callers that meet may come in another order
+// than that of their times.
 func (l *limiter) take(key string, at time.Time) (wait time.Duration, ok bool) {
 	hash := maphash.String(l.seed, key)
-	now := at.UnixNano()
+	now := at.Sub(l.start)
 	shard := &l.shards[hash%limiterShards]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	fullAt, known := shard.fullAt[hash]
-	if fullAt > now+int64(l.burst) {
-		fullAt = now // no bucket is further from full: the clock stepped back, and the key starts afresh
+	if !known {
+		fullAt = now
 	}
-	next := max(fullAt, now) + int64(l.each)
-	if over := next - now - int64(l.burst); over > 0 {
-		return time.Duration(over), false
+	next := max(fullAt, now) + l.each
+	if over := next - now - l.burst; over > 0 {
+		return over, false
 	}
 	if !known && len(shard.fullAt) >= limiterShare {
 		forget(shard.fullAt, now)
@@ -71,7 +75,7 @@ func (l *limiter) take(key string, at time.Time) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
-func forget(fullAt map[uint64]int64, now int64) {
+func forget(fullAt map[uint64]time.Duration, now time.Duration) {
 	for key, at := range fullAt {
 		if at <= now {
 			delete(fullAt, key)
