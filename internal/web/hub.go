@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -103,31 +102,21 @@ func (h *hub) remove(s *socket) {
 
 // deliver queues a status for the sockets of one buyer. It waits for none of them.
 func (h *hub) deliver(token string, status []byte) {
-	if h.give(token, status) {
-		// A group may hold hundreds of one buyer's orders, delivered without a
-		// pause: let the writers run before a healthy socket counts as slow.
-		runtime.Gosched()
-	}
-}
-
-// give tells whether a socket is halfway to being too far behind.
-func (h *hub) give(token string, status []byte) (crowded bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	sockets := h.buyers[token]
 	if len(sockets) == 0 {
-		return false
+		return
 	}
 	id, rev, ok := readStatus(status)
 	if !ok {
 		h.log.Debug("a status that is none was broadcast", slog.Int("bytes", len(status)))
-		return false
+		return
 	}
 	f := &frame{id: id, rev: rev, text: appendOrderFrame(make([]byte, 0, len(status)+32), status)}
 	for _, s := range sockets {
-		crowded = s.push(f) == maxBehind/2 || crowded
+		s.push(f)
 	}
-	return crowded
 }
 
 // refresh marks every socket as behind.

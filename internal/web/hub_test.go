@@ -263,16 +263,71 @@ func TestSweepLooksUpWhatChanged(t *testing.T) {
 	}
 }
 
+// A buyer's side that takes what it is given does not lose its socket to a burst,
+// however far the server's own writer is behind.
+func TestABurstClosesNoSocket(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil)
+	const burst = 4 * maxBehind
+	for round := range 20 {
+		email := sale.Email(fmt.Sprintf("b%d@b.de", round))
+		tab := attend(t, s, addr, email)
+		statuses := make([]sale.Status, burst)
+		for i := range statuses {
+			statuses[i] = soldOut(email, i)
+		}
+		broadcast(s, statuses...)
+		for i := range statuses {
+			tab.wantOrder(statuses[i].ID, "sold_out")
+		}
+	}
+	if n := s.Stats().SlowSockets; n != 0 {
+		t.Errorf("%d slow sockets", n)
+	}
+}
+
+// soldOut is a decided order that no book knows.
+func soldOut(email sale.Email, n int) sale.Status {
+	return sale.Status{Order: sale.Order{ID: sale.KeyedID(email, "tshirt", fmt.Sprint(n)), Email: email, Quantity: 1,
+		PlacedAt: sale.Instant(time.Now())}, Product: "tshirt", Outcome: sale.SoldOut, Place: uint64(n), DecidedAt: sale.Instant(time.Now())}
+}
+
+// Frames pile up only while a write stalls, and however it is, there is a bound.
+func TestHowFarBehind(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil)
+	for _, c := range []struct {
+		since time.Duration // of the write under way
+		most  int
+	}{{0, maxBurst}, {2 * stallTime, maxBehind}} {
+		tab := attend(t, s, addr, "a@b.de")
+		s.hub.mu.RLock()
+		to := &socket{hub: s.hub, raw: s.hub.buyers[sale.Email("a@b.de").Token()][0].raw, wake: make(chan struct{}, 1)}
+		s.hub.mu.RUnlock()
+		if c.since > 0 {
+			to.writing = time.Now().Add(-c.since)
+		}
+		slow := s.Stats().SlowSockets
+		for range 2 * maxBurst {
+			to.push(&frame{rev: 1})
+		}
+		if len(to.frames) != c.most || s.Stats().SlowSockets != slow+1 {
+			t.Errorf("%v: %d frames, %d slow sockets", c.since, len(to.frames), s.Stats().SlowSockets-slow)
+		}
+		if tab.next().closedBy == 0 {
+			t.Error("it is open")
+		}
+		awaitTrue(t, "it is gone", func() bool { return s.Sockets() == 0 })
+	}
+}
+
 // TestASlowSocketIsClosed, and nobody waits for it.
 func TestASlowSocketIsClosed(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
 	quick := attend(t, s, addr, "quick@b.de")
 	slow := attend(t, s, addr, "slow@b.de")
-	status := func(email sale.Email, n int) sale.Status {
-		return sale.Status{Order: sale.Order{ID: sale.KeyedID(email, "tshirt", fmt.Sprint(n)), Email: email, Quantity: 1,
-			PlacedAt: sale.Instant(time.Now())}, Product: "tshirt", Outcome: sale.SoldOut, Place: uint64(n), DecidedAt: sale.Instant(time.Now())}
-	}
+	status := soldOut
 	// It does not read: the kernel's buffers fill up, then the frames pile up.
 	delivered := 0
 	for ; s.Stats().SlowSockets == 0 && delivered < 1_000_000; delivered++ {

@@ -18,9 +18,14 @@ import (
 )
 
 const (
-	maxBehind   = 256     // order frames that a socket may be behind
-	maxIncoming = 1 << 10 // bytes of a frame from the buyer; nothing is asked of them
-	recent      = 20      // orders shown on attach, besides the undecided ones
+	// A socket whose buyer's side does not take what is written may be maxBehind order
+	// frames behind. Any other only waits for its turn on a busy machine: it is not
+	// slow, and may be maxBurst behind.
+	maxBehind   = 256
+	maxBurst    = 16 * maxBehind
+	stallTime   = 100 * time.Millisecond // of a write, then it waits for the other side
+	maxIncoming = 1 << 10                // bytes of a frame from the buyer; nothing is asked of them
+	recent      = 20                     // orders shown on attach, besides the undecided ones
 )
 
 // socket is one buyer's open WebSocket. Its handler's goroutine reads, and joins
@@ -56,6 +61,8 @@ type socket struct {
 	stale    bool // the book is to be asked
 	lost     bool // so is the leader, as the book may have missed something too
 	leaving  bool
+	cut      bool      // it was too far behind
+	writing  time.Time // since when; zero: nothing is written
 }
 
 // attach makes the handler of GET /ws.
@@ -137,14 +144,14 @@ func (s *socket) read() {
 	}
 }
 
-// push queues a frame, and returns how many the socket is behind. Order frames are
-// never dropped: a socket that is too far behind for one more is closed, and the
-// buyer comes back for the book's view.
-func (s *socket) push(f *frame) int {
+// push queues a frame. Order frames are never dropped: a socket that is too far
+// behind for one more is closed, and the buyer comes back for the book's view.
+func (s *socket) push(f *frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.behind < maxBehind:
+	case s.cut:
+	case s.behind < maxBehind, s.behind < maxBurst && !s.stalled():
 		s.behind++
 		s.frames = append(s.frames, f)
 		if f.rev > 0 || s.behind > 1 {
@@ -158,13 +165,14 @@ func (s *socket) push(f *frame) int {
 		} else {
 			s.pause.Reset(s.hub.timing.pause)
 		}
-	case s.behind == maxBehind:
-		s.behind++ // so that it is counted once
+	default:
+		s.cut = true
 		s.hub.slow.Add(1)
 		s.raw.abort()
 	}
-	return s.behind
 }
+
+func (s *socket) stalled() bool { return !s.writing.IsZero() && time.Since(s.writing) > stallTime }
 
 // markStale has the book looked up; with lost, after it has caught up.
 func (s *socket) markStale(lost bool) {
@@ -368,12 +376,20 @@ func (s *socket) send(text []byte) error { return s.ws.WriteMessage(websocket.Te
 
 // batch runs write and sends its messages together.
 func (s *socket) batch(write func() error) error {
+	s.writes(time.Now())
+	defer s.writes(time.Time{})
 	s.raw.hold()
 	err := write()
 	if e := s.raw.release(); err == nil {
 		err = e
 	}
 	return err
+}
+
+func (s *socket) writes(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = since
 }
 
 // bye closes with 1001 and gives the buyer's side a moment to answer, which ends
