@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
@@ -21,7 +22,7 @@ var (
 // Nothing that is refused has touched the queue.
 func (s *Server) buy(c *fiber.Ctx) error {
 	head := &c.Request().Header
-	if len(head.Peek(fiber.HeaderContentEncoding)) > 0 {
+	if slices.ContainsFunc(head.PeekAll(fiber.HeaderContentEncoding), func(coding []byte) bool { return len(coding) > 0 }) {
 		return errMediaType
 	}
 	f, err := readFields(head.ContentType(), c.BodyRaw()) // Body would inflate, without a bound

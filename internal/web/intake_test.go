@@ -136,6 +136,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 	for _, encoding := range []string{"gzip", "br", "identity"} {
 		wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`, "Content-Encoding", encoding), 415)
 	}
+	wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`, "Content-Encoding", "", "Content-Encoding", "gzip"), 415)
 	for _, key := range []string{"", " ", "two words", "umläut", strings.Repeat("k", 256)} {
 		wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`, "Idempotency-Key", key), 400, "Idempotency-Key")
 	}
