@@ -259,13 +259,7 @@ func TestFullQueueRefuses(t *testing.T) {
 		}
 		q := broker.NewQueue(c, "shirt")
 		defer q.Close()
-		delivery, err := q.Next(within(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := delivery.Ack(); err != nil {
-			t.Fatal(err)
-		}
+		settle(t, comes(t, q, patience)) // its consumer may not have a leader yet
 		eventually(t, "an acknowledged message makes room", func() bool {
 			return d.Place(within(t), "shirt", newOrder("again@x.com")) == nil
 		})

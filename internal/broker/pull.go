@@ -56,7 +56,7 @@ const (
 	statusWrongPin = "423"
 
 	handBackTime = time.Second            // for a stopping holder's last messages
-	answerTime   = 250 * time.Millisecond // for what was on its way to him
+	answerTime   = time.Second            // for what was on its way to him
 	askAgain     = 100 * time.Millisecond // after a conflict
 )
 
@@ -83,7 +83,7 @@ var (
 func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 	silent := false
 	for {
-		if p.heard.IsZero() {
+		if !p.waits() {
 			if err := p.request(); err != nil && !disconnected(err) {
 				return nil, err
 			}
@@ -180,14 +180,14 @@ func (p *puller) word(ctx context.Context, msg *nats.Msg) error {
 	return nil
 }
 
-// close stops, and gives what nobody took to handBack. A pull of one who had the pin
-// is first given some time to be answered: the server may have a message for it in
-// hand that it sends only when its followers have heard of that (replicated
-// deliveries), and which would find nobody any more.
-func (p *puller) close(handBack func(*nats.Msg)) {
-	timer := time.NewTimer(answerTime)
+func (p *puller) waits() bool { return !p.heard.IsZero() }
+
+// close stops, and gives what nobody took to handBack. A pull that waits is first
+// given that much time to be answered.
+func (p *puller) close(answer time.Duration, handBack func(*nats.Msg)) {
+	timer := time.NewTimer(answer)
 	defer timer.Stop()
-	for waits := p.pin != "" && !p.heard.IsZero(); waits; {
+	for waits := answer > 0 && p.waits(); waits; {
 		select {
 		case msg := <-p.arrived:
 			if isOrders(msg) {

@@ -22,9 +22,10 @@ type Queue struct {
 	pull       *puller // nil: not open
 	back       chan struct{}
 	epoch      string
-	reconnects uint64 // of the connection, when epoch was read
-	delivered  uint64 // the consumer's count at the delivery before
-	pinned     bool   // as far as a delivery told; the pin may have run out since
+	reconnects uint64    // of the connection, when epoch was read
+	delivered  uint64    // the consumer's count at the delivery before
+	pinned     bool      // as far as a delivery told; the pin may have run out since
+	hand       *delivery // handed out last, and not acknowledged
 }
 
 // NewQueue makes the queue of a product whose consumer exists.
@@ -114,32 +115,55 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 		}
 	}
 	q.delivered, q.pinned = meta.Sequence.Consumer, true
-	return &delivery{msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
-		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}, nil
+	q.hand = &delivery{queue: q, msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
+		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}
+	return q.hand, nil
 }
 
-// Leave gives the product back and stops pulling, so that another instance goes on
-// at once instead of when the pin or the wait for an acknowledgement runs out. The
-// pin goes first: without it the pull that still waits at the server gets nothing
-// more, and what was on its way to it is still heard and handed back.
+// Leave gives the product back with whatever was not acknowledged, and stops
+// pulling, so that another instance goes on at once instead of when the pin or the
+// wait for an acknowledgement runs out. The pin goes first: without it the pull that
+// still waits at the server gets nothing more, and what was on its way to it is
+// heard and handed back.
 func (q *Queue) Leave(ctx context.Context) error {
 	err := q.Unpin(ctx)
-	q.Close()
+	if q.hand != nil {
+		_ = q.hand.msg.Nak() // if it is lost, the redelivery comes later
+		q.hand = nil
+	}
+	if q.expects(ctx) {
+		q.close(answerTime)
+	} else {
+		q.Close()
+	}
 	if err == nil {
 		err = q.Unpin(ctx) // if what was handed back came with another pin
 	}
 	return err
 }
 
+// expects tells whether the pull that waits, if it was one with the pin, may have
+// been answered: by a server that sends a message only when its followers know of
+// that (replicated deliveries).
+func (q *Queue) expects(ctx context.Context) bool {
+	if q.pull == nil || q.pull.pin == "" || !q.pull.waits() {
+		return false
+	}
+	consumer, err := q.js.Consumer(ctx, ordersStream, string(q.product))
+	return err != nil || consumer.CachedInfo().NumAckPending > 0
+}
+
 // Close stops pulling. A message that was handed out but not yet taken goes back
 // at once, instead of stalling the product until its redelivery.
-func (q *Queue) Close() {
+func (q *Queue) Close() { q.close(0) }
+
+func (q *Queue) close(answer time.Duration) {
 	if q.pull == nil {
 		return
 	}
 	pull := q.pull
 	q.pull = nil
-	pull.close(func(msg *nats.Msg) {
+	pull.close(answer, func(msg *nats.Msg) {
 		q.pinned = q.pinned || last(msg.Header, headerPin) != pull.pin
 		_ = msg.Nak() // if it is lost, the redelivery comes later
 	})
@@ -163,6 +187,7 @@ func (q *Queue) Unpin(ctx context.Context) error {
 }
 
 type delivery struct {
+	queue *Queue
 	msg   *nats.Msg
 	m     sale.Message
 	again bool
@@ -175,8 +200,11 @@ func (d *delivery) InProgress() error      { return d.msg.InProgress() }
 // Ack implements sale.Delivery. Acknowledging again is no mistake: the one before
 // may have seemed to fail.
 func (d *delivery) Ack() error {
-	if err := d.msg.Ack(); !errors.Is(err, nats.ErrMsgAlreadyAckd) {
+	if err := d.msg.Ack(); err != nil && !errors.Is(err, nats.ErrMsgAlreadyAckd) {
 		return err
+	}
+	if d.queue.hand == d {
+		d.queue.hand = nil
 	}
 	return nil
 }

@@ -152,7 +152,11 @@ func TestLeaveAmidMessages(t *testing.T) {
 	defer stop()
 	for i := range 60 {
 		q := newQueue(t, conns[i%2])
-		settle(t, comes(t, q, soon))
+		wait := soon
+		if i == 0 {
+			wait = patience // its consumer may not have a leader yet
+		}
+		settle(t, comes(t, q, wait))
 		working, cancel := context.WithTimeout(ctx, time.Duration(i)*300*time.Microsecond)
 		for {
 			d, err := q.Next(working)

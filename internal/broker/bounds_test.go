@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
+)
+
+// A line as long as a message may be is buried, cut: it would stop the queue for good
+// otherwise (P5).
+func TestLongestLineIsBuried(t *testing.T) {
+	t.Parallel()
+	ctx, c := alone(t, "")
+	stream, err := c.js.CreateStream(ctx, jetstream.StreamConfig{Name: deadStream, Subjects: []string{deadPrefix + "*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := bytes.Repeat([]byte("x"), int(c.orders.MaxPayload()))
+	letter := sale.DeadLetter{Product: "shirt", Epoch: "2026-03-01T08:00:00Z", Seq: 1, Line: 1, Reason: "it is no order", Raw: raw}
+	if err := NewDeadLetters(c).Bury(ctx, letter); err != nil {
+		t.Fatal(err)
+	}
+	msg, err := stream.GetMsg(ctx, 1)
+	if err != nil || !bytes.HasPrefix(raw, msg.Data) || len(msg.Data) < len(raw)/2 || !strings.Contains(msg.Header.Get(headerReason), "cut from") {
+		t.Errorf("%d bytes, %v, %v", len(msg.Data), msg.Header, err)
+	}
+}
+
+// A server that could not take the largest group is refused at the start.
+func TestCheckAsksForRoom(t *testing.T) {
+	t.Parallel()
+	ctx, c := alone(t, "max_payload: 64KB\n")
+	if err := c.Check(ctx); !errors.Is(err, ErrTooOld) || !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What the client dropped of the broadcasts is made up for like what was missed
+// while it was away (P6). A pull that was not read is nobody's loss.
+func TestDroppedBroadcastsAreMadeUpFor(t *testing.T) {
+	t.Parallel()
+	c := &Conn{}
+	returned := 0
+	c.OnReturn(func() { returned++ })
+	for role, want := range map[string]int{ordersRole: 0, broadcastRole: 1} {
+		returned = 0
+		c.asyncError(role, slog.New(slog.DiscardHandler), nil, nats.ErrSlowConsumer)
+		if returned != want {
+			t.Errorf("%s: told %d times", role, returned)
+		}
+	}
+}
