@@ -49,6 +49,11 @@ func options(cfg Config) (*server.Options, error) {
 		opts.ServerName = "firstcome" // in a cluster a name must be unique
 	}
 	opts.JetStream = true
+	if opts.JetStreamMaxStore == 0 {
+		// The server's own default is three quarters of what was free when it started:
+		// it would refuse orders on a disk that has room.
+		opts.JetStreamMaxStore = 1 << 60
+	}
 	opts.NoSigs = true // else the server calls os.Exit on SIGTERM, amid our own shutdown
 	opts.NoLog = false
 	opts.DisableJetStreamBanner = true

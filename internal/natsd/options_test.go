@@ -42,6 +42,41 @@ func TestStoreDirIsRequired(t *testing.T) {
 	}
 }
 
+// Orders hold email addresses: a store that Start makes is its owner's alone.
+func TestStoreIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "store")
+	start(t, Config{Listen: "127.0.0.1:0", StoreDir: dir})
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if info, err := os.Stat(d); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", d, info.Mode(), err)
+		}
+	}
+}
+
+// A disk with room takes orders, however little was free when the server started.
+func TestStoreHasNoLimitButTheDisk(t *testing.T) {
+	for file, want := range map[string]int64{"": 1 << 60, "jetstream { max_file_store: 5MB }": 5 << 20} {
+		opts, err := options(Config{Listen: "127.0.0.1:0", StoreDir: "s", ConfigFile: writeFile(t, file)})
+		if err != nil || opts.JetStreamMaxStore != want {
+			t.Errorf("%q: %d bytes, %v", file, opts.JetStreamMaxStore, err)
+		}
+	}
+}
+
+// A node's name must be unique in its cluster, so none is given to all.
+func TestNodesOfAClusterNameThemselves(t *testing.T) {
+	opts, err := options(Config{Listen: "127.0.0.1:0", StoreDir: "s", ConfigFile: writeFile(t, `cluster { name: shop, listen: "127.0.0.1:20001" }`)})
+	if err != nil || opts.ServerName != "" {
+		t.Errorf("%q, %v", opts.ServerName, err)
+	}
+}
+
+func TestSyncIntervalIsNotNegative(t *testing.T) {
+	if _, err := options(Config{Listen: "127.0.0.1:0", StoreDir: "s", SyncInterval: -1}); err == nil {
+		t.Error("it was taken")
+	}
+}
+
 func TestConfigFileWinsWhereItSpeaks(t *testing.T) {
 	cfg := Config{Listen: "127.0.0.1:4222", StoreDir: "ours", SyncInterval: time.Minute}
 	type want struct {

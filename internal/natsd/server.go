@@ -43,7 +43,8 @@ type Config struct {
 	// ConfigFile, if not empty, is a nats-server configuration file, for
 	// cluster routes, TLS, accounts and limits. What it sets wins: Listen
 	// (host and port each), StoreDir and SyncInterval apply where it is
-	// silent. Its log file and signal settings have no effect here.
+	// silent, and there is no limit to what is stored but the disk and its
+	// max_file_store. Its log file and signal settings have no effect here.
 	ConfigFile string
 	// Logger gets the server's own log, with the attributes that the caller
 	// gave it; nil means slog.Default().
