@@ -50,12 +50,8 @@ func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc)
 func (in *instance) embed(ctx context.Context) (err error) {
 	e := in.cfg.NATS.Embedded
 	if e.Config == "" { // whose word on where to listen would win
-		probe, err := net.Listen("tcp", e.Listen)
-		if err != nil {
-			return fmt.Errorf("nats.embedded.listen: %w", err)
-		}
-		if err := probe.Close(); err != nil {
-			return fmt.Errorf("nats.embedded.listen: %w", err)
+		if err := vacant("nats.embedded.listen", e.Listen); err != nil {
+			return err
 		}
 	}
 	in.nats, err = natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
@@ -64,6 +60,19 @@ func (in *instance) embed(ctx context.Context) (err error) {
 		return usageError{fmt.Errorf("nats.embedded.config: %w", err)}
 	}
 	return err
+}
+
+// vacant fails, with the key, if nobody could listen on address. It leaves it free:
+// who listens before it can answer keeps callers hanging.
+func vacant(key, address string) error {
+	probe, err := net.Listen("tcp", address)
+	if err == nil {
+		err = probe.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
 }
 
 // provision creates what is missing. An instance that names no product sells what

@@ -150,15 +150,9 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	in.running.Go(func() { failed(in.ops.serve(opsListener)) })
 	a.ops = opsListener.Addr().String()
 
-	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen)
-	if err != nil {
-		return a, fmt.Errorf("http.listen: %w", err)
+	if err := vacant("http.listen", in.cfg.HTTP.Listen); err != nil {
+		return a, err
 	}
-	defer func() {
-		if in.web == nil {
-			httpListener.Close()
-		}
-	}()
 	if err := in.connect(ctx, failed); err != nil {
 		return a, err
 	}
@@ -182,8 +176,11 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	})
 	in.tell.To(in.web.Deliver)
 	if in.unhear, err = in.conn.Subscribe(in.web.Deliver); err != nil {
-		httpListener.Close()
 		return a, err
+	}
+	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen) // not before: who connects is answered
+	if err != nil {
+		return a, fmt.Errorf("http.listen: %w", err)
 	}
 	in.running.Go(func() { failed(in.web.Serve(httpListener)) })
 	a.http = httpListener.Addr().String()

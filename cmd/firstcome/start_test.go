@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 
 	"firstcome/internal/broker"
@@ -73,6 +78,39 @@ func TestStartWaitsForTheStreams(t *testing.T) {
 	}
 	if err := in.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who connects to an instance is answered: while it waits for NATS its port is
+// closed. A port that it could not have ends the start all the same before that.
+func TestPortIsClosedWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(bounded(t))
+	defer cancel()
+	waited := 0
+	in := starting(t, "waiting for NATS", func(in *instance) {
+		waited++
+		if conn, err := net.Dial("tcp", in.cfg.HTTP.Listen); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dialling it: %v, %v", conn, err)
+		}
+		cancel()
+	})
+	free := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	in.cfg.HTTP.Listen = fmt.Sprintf("127.0.0.1:%d", freePort(t, free))
+	in.cfg.NATS.URL = fmt.Sprintf("nats://127.0.0.1:%d", freePort(t, free))
+	if err := in.run(ctx, serveOptions{}); err != nil || waited != 1 {
+		t.Errorf("it waited %d times: %v", waited, err)
+	}
+
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	late := starting(t, "waiting for NATS", func(*instance) { t.Error("it waits for NATS") })
+	late.cfg.HTTP.Listen, late.cfg.NATS.URL = taken.Addr().String(), in.cfg.NATS.URL
+	if err := late.run(bounded(t), serveOptions{}); !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "http.listen: ") {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
