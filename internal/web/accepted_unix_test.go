@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"testing"
+	"time"
 )
 
 // Whom the kernel has connected before the listener is closed is not reset.
@@ -38,5 +39,31 @@ func TestCloseLetsThoseInWhoWait(t *testing.T) {
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed, it accepts: %v", err)
+	}
+}
+
+// Should connections come faster than they are accepted, the door closes all the same.
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener(ln, slog.New(slog.DiscardHandler))
+	c, err := net.Dial("tcp", ln.Addr().String()) // and nobody accepts it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * acceptTime):
+		t.Error("it still waits")
+		_ = ln.Close()
+		<-closed
 	}
 }

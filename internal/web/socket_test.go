@@ -233,3 +233,18 @@ func TestReadStatus(t *testing.T) {
 		}
 	}
 }
+
+// There is a bound to how many sockets are open.
+func TestSocketsAreBounded(t *testing.T) {
+	s, addr := open(t, newTown(t, "tshirt"), nil)
+	count := func(n int) {
+		s.hub.mu.Lock()
+		defer s.hub.mu.Unlock()
+		s.hub.count += n
+	}
+	count(maxSockets)
+	defer count(-maxSockets)
+	if code := upgradeStatus(t, addr, nil); code != 503 || s.Stats().RefusedSockets != 1 {
+		t.Errorf("%d, %+v", code, s.Stats())
+	}
+}

@@ -134,6 +134,31 @@ func TestStopHearsWhoJustCame(t *testing.T) {
 	}
 }
 
+// A server does not wait for those who were let in just now and never speak.
+func TestStopCutsOffWhoNeverSpeaks(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil, func(s *Server) { s.patience = 50 * time.Millisecond })
+	silent, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // fasthttp does it after 4 to 5
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// What New leaves a stop is not nothing.
+func TestStopHasTime(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	if err != nil || s.parting != partingTime || s.patience != firstByteTime {
+		t.Errorf("%v: %s and %s", err, s.parting, s.patience)
+	}
+}
+
 func TestStopWaitsForAnOrder(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.gate = make(chan struct{})

@@ -1,0 +1,126 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// accepting is a listener that does as it is told.
+type accepting struct {
+	net.Listener
+	accept func() (net.Conn, error)
+}
+
+func (a accepting) Accept() (net.Conn, error) { return a.accept() }
+func (accepting) Close() error                { return nil }
+
+// Having no file descriptor left is not the end, and does not hold the end up.
+func TestAcceptWaitsOutWhatPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		failures := []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, fmt.Errorf("accept: %w", syscall.EMFILE)}
+		l := newListener(accepting{accept: func() (net.Conn, error) {
+			if len(failures) == 0 {
+				return near, nil
+			}
+			err := failures[0]
+			failures = failures[1:]
+			return nil, err
+		}}, slog.New(slog.DiscardHandler))
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+
+		l = newListener(accepting{accept: func() (net.Conn, error) { return nil, syscall.EMFILE }}, slog.New(slog.DiscardHandler))
+		time.AfterFunc(time.Minute, func() { _ = l.Close() })
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed, it says %v", err)
+		}
+	})
+}
+
+// A buyer who takes nothing is given up in flushTime, and the deadline of one write
+// is not that of the next.
+func TestWritesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := &conn{Conn: near, from: newListener(nil, nil)}
+		defer c.Close()
+		took := func(what string, want time.Duration, write func() error) {
+			t.Helper()
+			began := time.Now()
+			late := net.Error(nil)
+			if err := write(); !errors.As(err, &late) || !late.Timeout() || time.Since(began) != want {
+				t.Errorf("%s: %v after %s", what, err, time.Since(began))
+			}
+		}
+		held := func() error {
+			c.hold()
+			_ = c.SetWriteDeadline(time.Now().Add(time.Hour)) // a pong's
+			if _, err := io.WriteString(c, "frame"); err != nil {
+				return err
+			}
+			return c.release()
+		}
+		took("frames", flushTime, held)
+		took("frames again", flushTime, held)
+		took("an answer", writeTime, func() error {
+			if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+				return err
+			}
+			_, err := io.WriteString(c, "answer")
+			return err
+		})
+	})
+}
+
+type halfConn struct{ net.Conn }
+
+func (halfConn) CloseWrite() error { return nil }
+
+// Who goes on talking after the answer is listened to for so long, and no longer.
+func TestLingerIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := &conn{Conn: halfConn{near}, from: newListener(nil, nil)}
+		c.unread.Store(true)
+		began := time.Now()
+		time.AfterFunc(time.Minute, func() { far.Close() })
+		_ = c.Close()
+		if took := time.Since(began); took != lingerTime {
+			t.Errorf("it waited %s", took)
+		}
+
+		near, far = net.Pipe()
+		c = &conn{Conn: halfConn{near}, from: newListener(nil, nil)}
+		c.unread.Store(true)
+		said := make(chan int, 1)
+		go func() {
+			n, piece := 0, make([]byte, 1<<20)
+			for n < 2*lingerBytes {
+				m, err := far.Write(piece)
+				if n += m; err != nil {
+					break
+				}
+			}
+			far.Close()
+			said <- n
+		}()
+		_ = c.Close()
+		if n := <-said; n > lingerBytes+1<<20 {
+			t.Errorf("it read %d bytes", n)
+		}
+	})
+}
