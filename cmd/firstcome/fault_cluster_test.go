@@ -97,12 +97,19 @@ cluster { name: shop, listen: "127.0.0.1:%d", advertise: "127.0.0.1:1", routes: 
 	return c
 }
 
+// givenPorts are those that freePort gave out: their owners may not listen yet, or
+// may be down.
+var givenPorts sync.Map
+
 // freePort is a port below those that the system gives to outgoing connections,
 // so that nobody takes it while its owner is down.
 func freePort(t *testing.T, random *rand.Rand) int {
 	t.Helper()
 	for range 1000 {
 		port := 20_000 + random.IntN(10_000)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			ln.Close()
 			return port
