@@ -68,7 +68,7 @@ A run ends after --orders or --duration, whichever comes first.`,
 	f.IntVar(&cfg.Buyers, "buyers", 64, "buyers, each with a connection (and a socket in the closed and open loop)")
 	f.Int64Var(&cfg.Orders, "orders", 0, "orders in all (default 10000 in the closed and open loop without --duration)")
 	f.DurationVar(&cfg.Duration, "duration", 0, "send orders for so long (default 5s with --flood or --expect-refusals without --orders)")
-	f.StringVar(&cfg.Product, "product", "", "product to buy (default the only one)")
+	textFlag(f, &cfg.Product, "product", "product to buy (default the only one)")
 	f.Float64Var(&cfg.Rate, "rate", 0, "open loop: orders per second")
 	f.BoolVar(&cfg.Flood, "flood", false, "flood: no sockets, a new buyer for every order, until the backlog is drained")
 	f.BoolVar(&cfg.ExpectRefusals, "expect-refusals", false, "measure 409 answers of a sale that is sold out or otherwise shut; exit 1 if it is open")

@@ -140,7 +140,7 @@ It exits with 0 if the order was accepted, and with 1 if not.`,
 		},
 	}
 	flags.add(c.Flags())
-	c.Flags().StringVar(&email, "email", "", "the buyer's address")
+	textFlag(c.Flags(), &email, "email", "the buyer's address")
 	textFlag(c.Flags(), &product, "product", "what to buy; may be left out while only one product is sold")
 	c.Flags().IntVar(&quantity, "quantity", 1, "units, 1 to 1000")
 	c.Flags().DurationVar(&wait, "timeout", time.Minute, "how long to wait for the outcome")

@@ -13,9 +13,10 @@ import (
 
 func demoCommand() *cobra.Command {
 	var (
-		listen, natsListen, storeDir string
-		stock                        int64
-		processing                   time.Duration
+		listen, natsListen = "127.0.0.1:4000", "127.0.0.1:4222"
+		storeDir           string
+		stock              int64
+		processing         time.Duration
 	)
 	c := &cobra.Command{
 		Use:   "demo",
@@ -37,7 +38,7 @@ func demoCommand() *cobra.Command {
 					cfg.Products[i].Stock = stock
 				}
 			})
-			set("store-dir", func() { cfg.NATS.Embedded.StoreDir, kept = storeDir, storeDir != "" })
+			set("store-dir", func() { cfg.NATS.Embedded.StoreDir, kept = storeDir, true })
 			set("listen", func() { cfg.HTTP.Listen = listen })
 			set("nats-listen", func() { cfg.NATS.Embedded.Listen = natsListen })
 			if cfg.NATS.URL != "" {
@@ -60,11 +61,11 @@ func demoCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:4000", "address of the shop")
-	f.StringVar(&natsListen, "nats-listen", "127.0.0.1:4222", "address of the embedded NATS server")
+	textFlag(f, &listen, "listen", "address of the shop")
+	textFlag(f, &natsListen, "nats-listen", "address of the embedded NATS server")
 	f.Int64Var(&stock, "stock", demoStock, "units on sale, if the store is new")
 	f.DurationVar(&processing, "processing-time", demoWork, "imitated work per order, so that a human can watch the queue")
-	f.StringVar(&storeDir, "store-dir", "", "directory to keep the sale in (default: a temporary one, removed at the end)")
+	textFlag(f, &storeDir, "store-dir", "directory to keep the sale in (default: a temporary one, removed at the end)")
 	return c
 }
 

@@ -57,7 +57,8 @@ func TestDemoObeysFlagsThenEnvironment(t *testing.T) {
 		t.Errorf("the store that the flag names: %v", err)
 	}
 
-	p = demo("--store-dir", "")
+	environ = append(environ[1:], "TMPDIR="+t.TempDir())
+	p = demo()
 	gone := p.await(`the store +(\S+)`)[1]
 	p.stop()
 	if _, err := os.Stat(gone); !os.IsNotExist(err) {
