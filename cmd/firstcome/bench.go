@@ -40,6 +40,17 @@ A run ends after --orders or --duration, whichever comes first.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, given := range []struct {
+				flag  string
+				above bool
+			}{
+				{"buyers", cfg.Buyers > 0}, {"orders", cfg.Orders > 0}, {"duration", cfg.Duration > 0}, {"rate", cfg.Rate > 0},
+				{"timeout", cfg.Timeout > 0}, {"limit", cfg.Limit > 0}, {"threads", threads > 0},
+			} {
+				if flag := cmd.Flags().Lookup(given.flag); flag.Changed && !given.above { // or the default would stand in for it
+					return usageError{fmt.Errorf("--%s must be above zero, is %s", flag.Name, flag.Value)}
+				}
+			}
 			if baseline {
 				self, err := os.Executable()
 				if err != nil {
@@ -52,9 +63,7 @@ A run ends after --orders or --duration, whichever comes first.`,
 			}
 			// The generator shares the machine with what it measures: it keeps to
 			// its threads, and spends memory rather than time on garbage.
-			if threads > 0 {
-				runtime.GOMAXPROCS(threads)
-			}
+			runtime.GOMAXPROCS(threads)
 			debug.SetGCPercent(400)
 			_, err := bench.Run(cmd.Context(), cfg, cmd.OutOrStdout())
 			if errors.Is(err, bench.ErrConfig) {

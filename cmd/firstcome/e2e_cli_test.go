@@ -174,14 +174,23 @@ func TestUsageIsToldBeforeDialling(t *testing.T) {
 		{[]string{"stock", "add", "tshirt", "-2"}, "a negative number follows --, as in: firstcome stock add tshirt -- -2"},
 		{[]string{"stock", "add", "tshirt", "-20", "--nats", nobody}, "as in: firstcome stock add tshirt -- -20"},
 		{[]string{"bench", "--url", "nonsense"}, "nonsense"},
-		{[]string{"bench", "--buyers", "-1"}, "-1 buyers"},
+		{[]string{"bench", "--buyers", "-1"}, "--buyers must be above zero, is -1"},
+		{[]string{"bench", "--buyers", "0"}, "--buyers must be above zero, is 0"},
+		{[]string{"bench", "--orders", "0", "--duration", "1s"}, "--orders must be above zero, is 0"},
+		{[]string{"bench", "--duration", "0s"}, "--duration must be above zero, is 0s"},
+		{[]string{"bench", "--rate", "0"}, "--rate must be above zero, is 0"},
+		{[]string{"bench", "--rate", "NaN"}, "--rate must be above zero, is NaN"},
+		{[]string{"bench", "--timeout", "0s"}, "--timeout must be above zero, is 0s"},
+		{[]string{"bench", "--limit", "0s"}, "--limit must be above zero, is 0s"},
+		{[]string{"bench", "--threads", "0"}, "--threads must be above zero, is 0"},
+		{[]string{"bench", "--idle", "-1"}, "-1 idle sockets"},
 	} {
 		if r := cli(t, c.args...); r.code != 2 || !strings.Contains(r.stderr, c.says) {
 			t.Errorf("%v: exit code %d, stderr %q, want %q", c.args, r.code, r.stderr, c.says)
 		}
 	}
 	cli(t, append(buy, nobody)...).want(t, 1)
-	cli(t, "bench", "--url", "http://"+nobody, "--orders", "1").want(t, 1)
+	cli(t, "bench", "--url", "http://"+nobody, "--orders", "1", "--idle", "0").want(t, 1)
 }
 
 func TestServeRefusesBadConfig(t *testing.T) {
