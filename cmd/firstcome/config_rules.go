@@ -92,6 +92,18 @@ func (r *rules) oneOf(key, word string, words ...string) {
 	}
 }
 
+// both blames the one that was given for the one that is missing: that has no line.
+func (r *rules) both(section, a, valueA, b, valueB string) {
+	if (valueA == "") == (valueB == "") {
+		return
+	}
+	given := a
+	if valueA == "" {
+		given = b
+	}
+	r.fail(join(section, given), "%s and %s belong together: set both or neither", a, b)
+}
+
 func (r *rules) listen(key, address string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -160,12 +172,8 @@ func (r *rules) nats(c natsConfig) {
 	r.path("nats.tls.ca", c.TLS.CA)
 	r.path("nats.tls.cert", c.TLS.Cert)
 	r.path("nats.tls.key", c.TLS.Key)
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		r.fail("nats.tls", "cert and key belong together: set both or neither")
-	}
-	if (c.User == "") != (c.Password == "") {
-		r.fail("nats.user", "user and password belong together: set both or neither")
-	}
+	r.both("nats.tls", "cert", c.TLS.Cert, "key", c.TLS.Key)
+	r.both("nats", "user", c.User, "password", string(c.Password))
 	if c.User != "" && c.Token != "" {
 		r.fail("nats.token", "set either a token or user and password")
 	}

@@ -31,13 +31,14 @@ func TestRules(t *testing.T) {
 			[]any{"", "nats://a", "nats://a:4222,tls://b:4222", "ws://a:80", "wss://a/path", "nats://u:p@a:1", "nats://[::1]:4222, nats://b"},
 			[]any{"a", "a:4222", "http://a", "nats://", "nats://a,", ",nats://a", "nats://a:x", "nats://a nats://b", "nats://a:65536"}},
 		{"nats.credentials", func(c *config, v any) { c.NATS.Credentials = v.(string) }, []any{"", "/a b/ü.creds"}, []any{"a\x00b", "a\nb", "\xff"}},
-		{"nats.tls", func(c *config, v any) { c.NATS.TLS = v.(tlsConfig) },
-			[]any{tlsConfig{}, tlsConfig{CA: "ca"}, tlsConfig{Cert: "c", Key: "k"}}, []any{tlsConfig{Cert: "c"}, tlsConfig{Key: "k"}}},
+		{"nats.tls.cert", func(c *config, v any) { c.NATS.TLS = v.(tlsConfig) },
+			[]any{tlsConfig{}, tlsConfig{CA: "ca"}, tlsConfig{Cert: "c", Key: "k"}}, []any{tlsConfig{Cert: "c"}}},
+		{"nats.tls.key", func(c *config, v any) { c.NATS.TLS = v.(tlsConfig) }, nil, []any{tlsConfig{Key: "k"}}},
 		{"nats.tls.ca", func(c *config, v any) { c.NATS.TLS.CA = v.(string) }, []any{"ca"}, []any{"\n"}},
 		{"nats.tls.cert", func(c *config, v any) { c.NATS.TLS = tlsConfig{Cert: v.(string), Key: "k"} }, []any{"c"}, []any{"\n"}},
 		{"nats.tls.key", func(c *config, v any) { c.NATS.TLS = tlsConfig{Cert: "c", Key: v.(string)} }, []any{"k"}, []any{"\n"}},
-		{"nats.user", func(c *config, v any) { u := v.([2]string); c.NATS.User, c.NATS.Password = u[0], secret(u[1]) },
-			[]any{[2]string{}, [2]string{"u", "p"}}, []any{[2]string{"u", ""}, [2]string{"", "p"}}},
+		{"nats.user", func(c *config, v any) { c.NATS.User, c.NATS.Password = "u", secret(v.(string)) }, []any{"p"}, []any{""}},
+		{"nats.password", func(c *config, v any) { c.NATS.User, c.NATS.Password = v.(string), "p" }, []any{"u"}, []any{""}},
 		{"nats.token", func(c *config, v any) {
 			c.NATS.User, c.NATS.Password, c.NATS.Token = v.(string), secret(v.(string)), "t"
 		}, []any{""}, []any{"u"}},
@@ -92,6 +93,23 @@ func TestRules(t *testing.T) {
 			if len(broken) > 0 && !strings.HasPrefix(fmt.Sprint(cfg.validate()), c.key+": ") {
 				t.Errorf("%s = %#v: %v", c.key, v, cfg.validate())
 			}
+		}
+	}
+}
+
+// Of two that belong together, the one that was given is named, with where it
+// came from.
+func TestHalfAPairNamesTheHalfThatIsThere(t *testing.T) {
+	const cluster = "nats:\n  url: nats://a\n"
+	for _, c := range []struct{ file, environ, want string }{
+		{cluster, "FIRSTCOME_NATS_USER=app", "FIRSTCOME_NATS_USER: nats.user: user and password"},
+		{cluster, "FIRSTCOME_NATS_PASSWORD=secret", "FIRSTCOME_NATS_PASSWORD: nats.password: user and password"},
+		{cluster, "FIRSTCOME_NATS_TLS_CERT=c.pem", "FIRSTCOME_NATS_TLS_CERT: nats.tls.cert: cert and key"},
+		{cluster, "FIRSTCOME_NATS_TLS_KEY=k.pem", "FIRSTCOME_NATS_TLS_KEY: nats.tls.key: cert and key"},
+		{cluster + "  tls:\n    ca: ca.pem\n    key: k.pem\n", "FIRSTCOME_NATS_REPLICAS=3", "firstcome.yaml:5: nats.tls.key: cert and key"},
+	} {
+		if _, err := loadConfig(writeConfig(t, c.file), []string{c.environ}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.environ, err, c.want)
 		}
 	}
 }
