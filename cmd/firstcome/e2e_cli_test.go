@@ -120,8 +120,11 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	cli(t, "version").want(t, 0, "firstcome ")
 	cli(t).want(t, 0, "demo", "serve", "buy", "stock", "audit", "bench", "provision", "version")
+	cli(t, "help").want(t, 0, "demo", "serve")
+	cli(t, "help", "stock", "get").want(t, 0, "firstcome stock get PRODUCT")
 	for _, args := range [][]string{
 		{"nonsense"}, {"--nonsense"}, {"serve", "--nonsense"}, {"serve", "extra"}, {"stock", "nonsense"}, {"stock", "get"},
+		{"help", "nonsense"}, {"help", "stock", "nonsense"}, {"help", "buy", "extra"},
 		{"audit", "extra"}, {"audit", "--context", "a", "--creds", "b"}, {"demo", "--stock", "many"}, {"bench", "extra"},
 	} {
 		if r := cli(t, args...); r.code != 2 || !strings.HasPrefix(r.stderr, "firstcome: ") || r.stdout != "" {

@@ -54,6 +54,16 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(demoCommand(), serveCommand(), buyCommand(), stockCommand(), auditCommand(),
 		benchCommand(), provisionCommand(), versionCommand())
+	root.InitDefaultHelpCmd() // it would show the help of whatever it finds on the way to an unknown command
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = func(_ *cobra.Command, topic []string) error {
+			about, unknown, err := root.Find(topic)
+			if err != nil {
+				return usageError{err}
+			}
+			return noArgs(about, unknown)
+		}
+	}
 	return root
 }
 
