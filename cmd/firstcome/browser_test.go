@@ -156,6 +156,20 @@ func (p *page) until(what, js string) {
 	}
 }
 
+// read decodes what an expression is in the page.
+func (p *page) read(js string, into any) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("JSON.stringify("+js+")"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // connected waits for a state of the connection.
 func (p *page) connected(state string) {
 	p.t.Helper()
@@ -168,16 +182,7 @@ type ticket struct{ ID, Status string }
 // orders are those on the page, newest first.
 func (p *page) orders() (all []ticket) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify(
-		[...document.querySelectorAll('[data-testid=orders] [data-order-id]')].map((o) => ({ID: o.dataset.orderId, Status: o.dataset.status})))`))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		p.t.Fatal(err)
-	}
+	p.read(`[...document.querySelectorAll('[data-testid=orders] [data-order-id]')].map((o) => ({ID: o.dataset.orderId, Status: o.dataset.status}))`, &all)
 	return all
 }
 

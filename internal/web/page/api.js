@@ -5,12 +5,21 @@ const READ_TIMEOUT = 8_000; // ms
 const BUY_TIMEOUT = 12_000; // ms; an order that waits longer is asked for again under its key
 
 // Problem is a failed call. status is the HTTP status, or 0 when no answer
-// came; retryAfter is in milliseconds, 0 when the shop named none.
+// came; retryAfter is in milliseconds, 0 when the shop named none; type is the
+// shop's name for what went wrong, or ''.
 export class Problem extends Error {
-  constructor(status, message, retryAfter = 0) {
+  constructor(status, message, { retryAfter = 0, type = '' } = {}) {
     super(message);
     this.status = status;
     this.retryAfter = retryAfter;
+    this.type = type;
+  }
+
+  // The state of the product that kept the order out at the door, or '' when
+  // something else did.
+  get door() {
+    const [, name = ''] = (this.status === 409 && /^urn:firstcome:(.+)$/.exec(this.type)) || [];
+    return name.replace('-', '_');
   }
 
   // Whether the same request may succeed later. Without an answer, or after
@@ -63,7 +72,10 @@ async function call(path, { signal, timeout = READ_TIMEOUT, headers = {}, ...res
     });
     if (answer.ok) return await answer.json();
     const body = await answer.json().catch(() => ({}));
-    throw new Problem(answer.status, body.message ?? body.detail ?? body.title ?? fallback(answer.status), retryAfter(answer));
+    throw new Problem(answer.status, body.message ?? body.detail ?? body.title ?? fallback(answer.status), {
+      retryAfter: retryAfter(answer),
+      type: body.type,
+    });
   } catch (err) {
     if (err instanceof Problem) throw err;
     throw new Problem(0, navigator.onLine === false ? 'You are offline.' : 'The shop cannot be reached right now.');

@@ -22,6 +22,7 @@ let chosen = recall('product');
 let stale = false; // the last look at the stock failed
 let session = null; // the buyer that the page follows
 let sending = null; // AbortController of the purchase under way
+let refused = null; // the Problem on show, if the product's state was the reason
 
 // ---- the buyer ----
 
@@ -60,7 +61,7 @@ function end() {
   session = null;
   view.connection('idle');
   view.status();
-  view.error();
+  complain();
   draw();
 }
 
@@ -107,7 +108,7 @@ function announce(mine) {
   mine.news.clear();
   if (decided.length > 1) view.outcomes(decided);
   else if (all.length > 0) view.outcome(decided[0] ?? all.at(-1));
-  else if (!document.getElementById('status').hasChildNodes()) view.outcome(newestFirst()[0]);
+  else if (view.silent()) view.outcome(newestFirst()[0]);
 }
 
 function newestFirst() {
@@ -148,12 +149,15 @@ function look(soon = 200) {
 
 async function refresh(id) {
   const asked = Date.now();
+  const before = refused;
   try {
     const fresh = await api.product(id);
     const known = stock.get(id);
     if (known?.heard > asked) fresh.available = known.available; // a frame overtook the answer
     stock.set(id, fresh);
     stale = false;
+    // "Paused" is no news once the sale is open; older answers do not know.
+    if (refused && refused === before && refused.door !== view.saleState(fresh)) complain();
   } catch (problem) {
     if (problem.status === 404) return loadProducts();
     stale = true;
@@ -219,14 +223,14 @@ async function send(purchase) {
   const mine = session;
   const hadFocus = document.activeElement === field.buy;
   let countdown = 0;
-  view.error();
+  complain();
   draw();
   try {
     const order = await buy(purchase, {
       signal: sending.signal,
       onRetry(problem, pause) {
         clearInterval(countdown);
-        view.error(problem.message);
+        complain(problem.message);
         const due = Date.now() + pause;
         const show = () => {
           const seconds = Math.ceil((due - Date.now()) / 1000);
@@ -236,10 +240,10 @@ async function send(purchase) {
         countdown = setInterval(show, 500);
       },
     });
-    view.error();
+    complain();
     take(mine, order, true);
   } catch (problem) {
-    view.error(problem.passing ? unanswered(problem) : problem.message);
+    complain(problem.passing ? unanswered(problem) : problem.message, problem.door ? problem : null);
     if (problem.status === 404) loadProducts();
   } finally {
     clearInterval(countdown);
@@ -252,6 +256,12 @@ async function send(purchase) {
   }
 }
 
+// complain shows why the order failed; without a text, nothing is wrong any more.
+function complain(text = '', because = null) {
+  refused = because;
+  view.error(text);
+}
+
 function unanswered({ message, retryAfter }) {
   const later = retryAfter > 0 ? ` Try again in ${Math.ceil(retryAfter / 1000)} s.` : '';
   return `${message}${later} Your order may be in all the same: if so, it shows up below, and buying again now does not buy twice.`;
@@ -262,7 +272,7 @@ field.email.addEventListener('input', () => view.fieldError('email'));
 field.product.addEventListener('change', () => {
   chosen = field.product.value;
   remember('product', chosen);
-  view.error();
+  complain();
   draw();
   look(0);
 });

@@ -162,8 +162,17 @@ export function fieldError(id, text = '') {
   el(`${id}-error`).hidden = !text;
 }
 
+// error takes the place of what was said before: an order that failed beside
+// the good news of an earlier one would read as a contradiction.
 export function error(text = '') {
-  if (el('error').textContent !== text) el('error').textContent = text;
+  if (el('error').textContent === text) return;
+  el('error').textContent = text;
+  if (text) status();
+}
+
+// silent is a page that says nothing about any order.
+export function silent() {
+  return !el('error').hasChildNodes() && !el('status').hasChildNodes();
 }
 
 // retry counts down to the next attempt; without a text it is gone.
