@@ -14,33 +14,32 @@ import (
 
 // Whom the product fell to while he was about to leave gives it back, too.
 func TestLeaveGivesBackWhatCameWithoutAsking(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		decider, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
-		g := w.gate()
-		arrived := make(chan struct{})
-		g.losing(func(frame []byte) bool {
-			if bytes.HasSuffix(frame, []byte("second\r\n")) {
-				close(arrived)
-			}
-			return false
-		})
-		c := dial(t, w.options(t, g))
-		standby := newQueue(t, c)
-		js := w.admin(t)
-		publish(t, js, "shirt", []byte("first"))
-		settle(t, comes(t, decider, patience))
-		idle(t, standby) // its pull waits
-		leave(t, decider)
-		seq := publish(t, js, "shirt", []byte("second"))
-		receive(t, arrived)
-		if err := c.Flush(within(t)); err != nil { // and the client has read it
-			t.Fatal(err)
+	w := on(t, one)
+	decider, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
+	g := w.gate()
+	arrived := make(chan struct{})
+	g.losing(func(frame []byte) bool {
+		if bytes.HasSuffix(frame, []byte("second\r\n")) {
+			close(arrived)
 		}
-		leave(t, standby)
-		d := comes(t, next, soon)
-		wantMessage(t, d, seq, "second")
-		settle(t, d)
+		return false
 	})
+	c := dial(t, w.options(t, g))
+	standby := newQueue(t, c)
+	js := w.admin(t)
+	publish(t, js, "shirt", []byte("first"))
+	settle(t, comes(t, decider, patience))
+	leave(t, decider)
+	idle(t, standby) // its pull waits for 3 s
+	seq := publish(t, js, "shirt", []byte("second"))
+	receive(t, arrived)
+	if err := c.Flush(within(t)); err != nil { // and the client has read it
+		t.Fatal(err)
+	}
+	leave(t, standby)
+	d := comes(t, next, soon)
+	wantMessage(t, d, seq, "second")
+	settle(t, d)
 }
 
 // A server that says nothing holds nobody up who goes.
