@@ -57,3 +57,29 @@ func TestDroppedBroadcastsAreMadeUpFor(t *testing.T) {
 		}
 	}
 }
+
+// What happens to groups is what Failing judges by.
+func TestGroupsAreNoted(t *testing.T) {
+	t.Parallel()
+	ctx, c := alone(t, "")
+	in := NewIntake(c, sale.NewBook(10), NewAnnouncer(c), Grouping{MaxOrders: 1, InFlight: 1})
+	order := sale.Order{ID: sale.KeyedID("a@b.de", "shirt", "k"), Email: "a@b.de", Quantity: 1}
+	if err := in.Place(ctx, "shirt", order); !errors.Is(err, sale.ErrUnavailable) {
+		t.Fatalf("without a queue: %v", err)
+	}
+	if f := in.failing.Load(); f == nil || !errors.Is(f.err, sale.ErrUnavailable) {
+		t.Errorf("it was not noted: %v", f)
+	}
+	if _, err := c.js.CreateStream(ctx, jetstream.StreamConfig{Name: ordersStream, Subjects: []string{"orders.shirt"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Place(ctx, "shirt", order); err != nil {
+		t.Fatal(err)
+	}
+	if f := in.failing.Load(); f != nil {
+		t.Errorf("stored, it fails: %v", f.err)
+	}
+	if err := in.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
