@@ -57,7 +57,7 @@ func (c *crew) hire(product sale.ProductID) {
 	c.workers[product] = w
 	c.working.Go(func() {
 		w.Run(c.ctx)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if err := queue.Leave(ctx); err != nil {
 			c.in.log.Debug("the product was not given back; its pin runs out", "product", product, "err", err)

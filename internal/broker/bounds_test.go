@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -81,5 +82,22 @@ func TestGroupsAreNoted(t *testing.T) {
 	}
 	if err := in.Close(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whose message could not be looked at has the pin all the same, and gives it back.
+func TestPinComesWithTheMessage(t *testing.T) {
+	t.Parallel()
+	_, c := alone(t, "")
+	sub, err := c.orders.SubscribeSync("nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	q := NewQueue(c, "shirt")
+	msg := &nats.Msg{Sub: sub, Reply: "$JS.ACK.ORDERS.shirt.1.7.0.1700000000000000000.0"} // the consumer's count went back
+	if d, err := q.delivery(gone, msg); err == nil || !q.pinned {
+		t.Errorf("%v, %v; pinned: %v", d, err, q.pinned)
 	}
 }

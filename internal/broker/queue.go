@@ -106,6 +106,7 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", q.product, err)
 	}
+	q.pinned = true
 	if meta.Sequence.Consumer <= q.delivered || q.reconnected() != q.reconnects {
 		looking, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
@@ -114,7 +115,7 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 			return nil, err
 		}
 	}
-	q.delivered, q.pinned = meta.Sequence.Consumer, true
+	q.delivered = meta.Sequence.Consumer
 	q.hand = &delivery{queue: q, msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
 		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}
 	return q.hand, nil

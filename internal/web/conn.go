@@ -134,6 +134,8 @@ type conn struct {
 	writeBy time.Time  // the deadline
 	holding bool
 	held    []byte
+
+	writing atomic.Int64 // when the write under way to a socket began, ns after since; 0: none is
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -149,7 +151,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.holding {
-		return c.Conn.Write(p)
+		return c.send(p)
 	}
 	c.held = append(c.held, p...)
 	if len(c.held) < maxHeld {
@@ -218,9 +220,24 @@ func (c *conn) flush() error {
 	if err := c.writeUntil(time.Now().Add(flushTime)); err != nil {
 		return err
 	}
-	_, err := c.Conn.Write(c.held)
+	_, err := c.send(c.held)
 	c.held = c.held[:0]
 	return err
+}
+
+// send writes, and lets it be known since when if there is a socket.
+func (c *conn) send(p []byte) (int, error) {
+	if c.upgraded.Load() {
+		c.writing.Store(int64(time.Since(c.since)))
+		defer c.writing.Store(0)
+	}
+	return c.Conn.Write(p)
+}
+
+// stalled tells whether a write waits for the other side.
+func (c *conn) stalled() bool {
+	began := time.Duration(c.writing.Load())
+	return began > 0 && time.Since(c.since)-began > stallTime
 }
 
 // abort cuts the connection off, whoever is reading or writing. The owner still

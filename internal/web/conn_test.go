@@ -124,3 +124,47 @@ func TestLingerIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A write of any kind that waits for the other side stalls a socket, and no pause
+// between writes does.
+func TestStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := &conn{Conn: near, from: newListener(nil, nil), since: time.Now().Add(-time.Second)}
+		defer c.Close()
+		c.upgraded.Store(true)
+		want := func(when string, stalled bool) {
+			t.Helper()
+			if c.stalled() != stalled {
+				t.Errorf("%s: %v", when, !stalled)
+			}
+		}
+		for what, write := range map[string]func() error{
+			"a ping": func() error { _, err := io.WriteString(c, "x"); return err },
+			"frames": func() error {
+				c.hold()
+				time.Sleep(2 * stallTime) // the book is looked up
+				want("before a write", false)
+				if _, err := io.WriteString(c, "x"); err != nil {
+					return err
+				}
+				return c.release()
+			},
+		} {
+			written := make(chan error, 1)
+			go func() { written <- write() }()
+			time.Sleep(2*stallTime + stallTime/2)
+			want(what+", at first", what == "a ping")
+			time.Sleep(2 * stallTime)
+			want(what, true)
+			if _, err := far.Read(make([]byte, 8)); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-written; err != nil {
+				t.Error(err)
+			}
+			want("after "+what, false)
+		}
+	})
+}

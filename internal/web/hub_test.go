@@ -305,7 +305,8 @@ func TestHowFarBehind(t *testing.T) {
 		to := &socket{hub: s.hub, raw: s.hub.buyers[sale.Email("a@b.de").Token()][0].raw, wake: make(chan struct{}, 1)}
 		s.hub.mu.RUnlock()
 		if c.since > 0 {
-			to.writing = time.Now().Add(-c.since)
+			to.raw.since = time.Now().Add(-time.Hour)
+			to.raw.writing.Store(int64(time.Hour - c.since))
 		}
 		slow := s.Stats().SlowSockets
 		for range 2 * maxBurst {

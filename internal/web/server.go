@@ -280,6 +280,10 @@ func (s *Server) stop(ctx context.Context) error {
 	}
 	s.part(ctx, l)
 	err := l.Close()
+	select {
+	case <-s.served: // nobody is being let in any more, whom closeUnused would miss
+	case <-ctx.Done():
+	}
 	l.closeUnused(ctx, s.patience)
 	if e := s.app.ShutdownWithContext(ctx); e != nil {
 		err = fmt.Errorf("web: waiting for requests: %w", e)

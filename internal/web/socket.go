@@ -61,8 +61,7 @@ type socket struct {
 	stale    bool // the book is to be asked
 	lost     bool // so is the leader, as the book may have missed something too
 	leaving  bool
-	cut      bool      // it was too far behind
-	writing  time.Time // since when; zero: nothing is written
+	cut      bool // it was too far behind
 }
 
 // attach makes the handler of GET /ws.
@@ -151,7 +150,7 @@ func (s *socket) push(f *frame) {
 	defer s.mu.Unlock()
 	switch {
 	case s.cut:
-	case s.behind < maxBehind, s.behind < maxBurst && !s.stalled():
+	case s.behind < maxBehind, s.behind < maxBurst && !s.raw.stalled():
 		s.behind++
 		s.frames = append(s.frames, f)
 		if f.rev > 0 || s.behind > 1 {
@@ -171,8 +170,6 @@ func (s *socket) push(f *frame) {
 		s.raw.abort()
 	}
 }
-
-func (s *socket) stalled() bool { return !s.writing.IsZero() && time.Since(s.writing) > stallTime }
 
 // markStale has the book looked up; with lost, after it has caught up.
 func (s *socket) markStale(lost bool) {
@@ -376,20 +373,12 @@ func (s *socket) send(text []byte) error { return s.ws.WriteMessage(websocket.Te
 
 // batch runs write and sends its messages together.
 func (s *socket) batch(write func() error) error {
-	s.writes(time.Now())
-	defer s.writes(time.Time{})
 	s.raw.hold()
 	err := write()
 	if e := s.raw.release(); err == nil {
 		err = e
 	}
 	return err
-}
-
-func (s *socket) writes(since time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writing = since
 }
 
 // bye closes with 1001 and gives the buyer's side a moment to answer, which ends

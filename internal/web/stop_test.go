@@ -248,3 +248,49 @@ func TestStopBeforeServe(t *testing.T) {
 		t.Error("the listener is open")
 	}
 }
+
+// lingering is a listener whose connections take a moment from the kernel to ours.
+type lingering struct {
+	net.Listener
+	taken chan struct{}
+}
+
+func (l lingering) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		close(l.taken)
+		time.Sleep(50 * time.Millisecond) // as if the goroutine were not run
+	}
+	return c, err
+}
+
+// Who is just being let in when the listener closes is not left to fasthttp, which
+// holds a silent connection for 5 s.
+func TestStopSeesWhoIsBeingLetIn(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.parting, s.patience = 0, 0
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, taken := make(chan error, 1), make(chan struct{})
+	go func() { served <- s.Serve(lingering{ln, taken}) }()
+	silent, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	<-taken
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
