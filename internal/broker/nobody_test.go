@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/natsd"
@@ -56,5 +58,45 @@ func TestWhyNobodyTookAnOrder(t *testing.T) {
 	}
 	if err := c.whyNobodyTook(ctx, "mug"); !errors.Is(err, sale.ErrUnknownProduct) {
 		t.Errorf("of another product: %v", err)
+	}
+}
+
+// A cluster whose servers have just started knows them one by one.
+func TestCreationWaitsForTheServers(t *testing.T) {
+	t.Parallel()
+	plain, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Start()
+	defer plain.WaitForShutdown()
+	defer plain.Shutdown()
+	if !plain.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server did not start")
+	}
+	c, err := Connect(Options{URLs: plain.ClientURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	asked := 0
+	if _, err := c.broadcast.Subscribe("$JS.API.STREAM.CREATE.ORDERS", func(m *nats.Msg) {
+		answer := `{"error":{"code":400,"err_code":10005,"description":"no suitable peers for placement"}}`
+		if asked++; asked == 3 {
+			answer = `{"config":{"name":"ORDERS"},"created":"2026-03-01T08:00:00Z","state":{}}`
+		}
+		if err := m.Respond([]byte(answer)); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.broadcast.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := createStream(ctx, c, jetstream.StreamConfig{Name: ordersStream}); err != nil || asked != 3 {
+		t.Errorf("asked %d times: %v", asked, err)
 	}
 }

@@ -183,8 +183,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 	}
 	stream, err := c.stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.CreateStream(ctx, want) })
-		if err == nil {
+		if err = createStream(ctx, c, want); err == nil {
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -202,6 +201,22 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 		return nil
 	}
 	return addSubjects(ctx, c, ids)
+}
+
+// noPeers is how a cluster refuses a stream while it knows too few of its servers.
+const noPeers = 10005
+
+// createStream repeats itself until the cluster knows enough of its servers, or ctx
+// ends: whoever has just started them all provisions next.
+func createStream(ctx context.Context, c *Conn, want jetstream.StreamConfig) (err error) {
+	_ = retry(ctx, func() error { // err is what the last attempt said
+		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.CreateStream(ctx, want) })
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) && api.ErrorCode == noPeers {
+			return err
+		}
+		return nil
+	})
+	return err
 }
 
 // addSubjects has the queue take these products, and looks again until it does.
