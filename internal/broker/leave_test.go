@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,36 +10,6 @@ import (
 	"firstcome/internal/broker"
 	"firstcome/internal/sale"
 )
-
-// Whom the product fell to while he was about to leave gives it back, too.
-func TestLeaveGivesBackWhatCameWithoutAsking(t *testing.T) {
-	w := on(t, one)
-	decider, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
-	g := w.gate()
-	arrived := make(chan struct{})
-	g.losing(func(frame []byte) bool {
-		if bytes.HasSuffix(frame, []byte("second\r\n")) {
-			close(arrived)
-		}
-		return false
-	})
-	c := dial(t, w.options(t, g))
-	standby := newQueue(t, c)
-	js := w.admin(t)
-	publish(t, js, "shirt", []byte("first"))
-	settle(t, comes(t, decider, patience))
-	leave(t, decider)
-	idle(t, standby) // its pull waits for 3 s
-	seq := publish(t, js, "shirt", []byte("second"))
-	receive(t, arrived)
-	if err := c.Flush(within(t)); err != nil { // and the client has read it
-		t.Fatal(err)
-	}
-	leave(t, standby)
-	d := comes(t, next, soon)
-	wantMessage(t, d, seq, "second")
-	settle(t, d)
-}
 
 // A server that says nothing holds nobody up who goes.
 func TestCloseDoesNotWaitForASilentServer(t *testing.T) {
@@ -137,6 +106,12 @@ func TestPinThatRanOutIsForgotten(t *testing.T) {
 		}
 		publish(t, js, "shirt", []byte("second"))
 		settle(t, comes(t, other, patience))
+		idle(t, late)
+		pin := pinned(t, js)
+		leave(t, late) // a stand-by
+		if now := pinned(t, js); now != pin || pin == "" {
+			t.Errorf("the pin was %q, and is %q", pin, now)
+		}
 		idle(t, late)
 		leave(t, other)
 		seq := publish(t, js, "shirt", []byte("third"))

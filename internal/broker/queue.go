@@ -127,6 +127,9 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 // still waits at the server gets nothing more, and what was on its way to it is
 // heard and handed back.
 func (q *Queue) Leave(ctx context.Context) error {
+	if q.pull != nil && q.pull.pin == "" {
+		q.pinned = false // it ran out and is another's: freed, it could fall to the pull that waits here
+	}
 	err := q.Unpin(ctx)
 	if q.hand != nil {
 		_ = q.hand.msg.Nak() // if it is lost, the redelivery comes later
