@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -18,16 +17,7 @@ import (
 // the others: nothing. The connection ends up on the other one, and stays.
 func TestConnectionLeavesIsolatedBroker(t *testing.T) {
 	t.Parallel()
-	deaf, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, ServerName: "deaf"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	deaf.Start()
-	defer deaf.WaitForShutdown()
-	defer deaf.Shutdown()
-	if !deaf.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the broker did not start")
-	}
+	deaf := withoutJetStream(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	well, err := natsd.Start(ctx, natsd.Config{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})

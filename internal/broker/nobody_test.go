@@ -61,19 +61,28 @@ func TestWhyNobodyTookAnOrder(t *testing.T) {
 	}
 }
 
-// A cluster whose servers have just started knows them one by one.
-func TestCreationWaitsForTheServers(t *testing.T) {
-	t.Parallel()
-	plain, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
+// withoutJetStream starts a server that answers nothing of JetStream.
+func withoutJetStream(t *testing.T) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, ServerName: "deaf"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain.Start()
-	defer plain.WaitForShutdown()
-	defer plain.Shutdown()
-	if !plain.ReadyForConnections(10 * time.Second) {
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the server did not start")
 	}
+	return s
+}
+
+// A cluster whose servers have just started knows them one by one.
+func TestCreationWaitsForTheServers(t *testing.T) {
+	t.Parallel()
+	plain := withoutJetStream(t)
 	c, err := Connect(Options{URLs: plain.ClientURL()})
 	if err != nil {
 		t.Fatal(err)

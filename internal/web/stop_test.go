@@ -249,19 +249,24 @@ func TestStopBeforeServe(t *testing.T) {
 	}
 }
 
-// lingering is a listener whose connections take a moment from the kernel to ours.
+// lingering is a listener whose connections come to us only when it is closed.
 type lingering struct {
 	net.Listener
-	taken chan struct{}
+	taken, closed chan struct{}
 }
 
 func (l lingering) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err == nil {
 		close(l.taken)
-		time.Sleep(50 * time.Millisecond) // as if the goroutine were not run
+		<-l.closed // as if the goroutine were not run until then
 	}
 	return c, err
+}
+
+func (l lingering) Close() error {
+	defer close(l.closed)
+	return l.Listener.Close()
 }
 
 // Who is just being let in when the listener closes is not left to fasthttp, which
@@ -278,7 +283,7 @@ func TestStopSeesWhoIsBeingLetIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	served, taken := make(chan error, 1), make(chan struct{})
-	go func() { served <- s.Serve(lingering{ln, taken}) }()
+	go func() { served <- s.Serve(lingering{ln, taken, make(chan struct{})}) }()
 	silent, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
