@@ -1,36 +1,47 @@
 package sale
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Book is what every instance knows, in memory: each order with its buyer, state
-// and place, and what each buyer has got. It is a fold over the ledger (Apply) and
-// the orders that still wait (Expect), the same on every instance, and serves both
-// sides: the worker asks it for duplicates and limits, the readers for statuses.
+// Book is what an instance knows of products and orders, in memory: each product's
+// newest link, each order with its buyer, state and place, and what each buyer has got.
+// It is a fold over the history (Apply) and the messages that still wait (Expect), the
+// same on every instance, and serves both sides: the worker asks it for duplicates and
+// limits, the readers for statuses.
 //
 // It costs about 120 bytes an order besides the buyer's address, and never
 // forgets one: a forgotten id could be sold twice (P4). Its bound is therefore a
 // door, not a cache size: see Full.
 type Book struct {
-	max     int
-	seed    maphash.Seed
-	onApply func(ProductID, Head) // set before the first Apply
+	max       int
+	seed      maphash.Seed
+	onApply   func(ProductID, Head) // set before the first Apply
+	onForeign func(ProductID, Seq, error)
 
-	mu       sync.RWMutex
-	changed  chan struct{} // closed at the next Apply or Expect, if anyone waits
-	orders   pile[record]
-	byID     table
-	buyers   pile[buyer]
-	byEmail  table
-	names    []byte           // the buyers' addresses, one after another
-	got      map[gotKey]int64 // units, of products that are not the buyer's first
-	products []ProductID
-	lines    map[ProductID]*line
+	// What a door asks for with every order stands beside the lock: a group of 500 that
+	// is being applied holds it for a while.
+	size    atomic.Int64                               // orders
+	queued  atomic.Int64                               // messages that wait
+	shelves atomic.Pointer[map[ProductID]*shelf]       // replaced when a product appears
+	listed  atomic.Pointer[[]*atomic.Pointer[Product]] // those with a link, by id
+
+	mu      sync.RWMutex
+	orders  pile[record]
+	byID    table
+	buyers  pile[buyer]
+	byEmail table
+	names   []byte           // the buyers' addresses, one after another
+	got     map[gotKey]int64 // units, of products that are not the buyer's first
+	indexed []*shelf         // by index
 }
 
 // record is an order. It has no pointers.
@@ -44,7 +55,7 @@ type record struct {
 	quantity  uint16
 	product   uint16
 	outcome   Outcome
-	void      bool // superseded: the ledger had the id with another buyer
+	void      bool // superseded: the history had the id with another buyer
 }
 
 type buyer struct {
@@ -62,182 +73,208 @@ type gotKey struct {
 	product uint16
 }
 
-// line is where a product's queue stands, as far as the book knows.
-type line struct {
-	index uint16 // in products
-	head  Head   // of the entry applied last
-	// Everyone who waits holds a ticket; tickets are served in order.
+// shelf is what the book knows of one product.
+type shelf struct {
+	id    ProductID
+	index uint16
+
+	head    Head   // the newest link; N is 0 while there is none
+	at      Seq    // of the newest link
+	seen    Seq    // the newest revision, whether it was a link or not
+	foreign uint64 // revisions that were no links
+	stopped error  // a revision that this program cannot read; nothing is applied after it
+	placed  uint64 // orders decided before the newest link
+	steered map[OrderID]struct{}
+
+	// Every order that waits holds a ticket; tickets are served in order.
 	issued, served uint64
-	groups         []waitingGroup // oldest first
-	epoch          string         // of the groups
-	expected       uint64         // highest sequence given to Expect in that epoch
+	waiting        []waitingMessage // oldest first
+	epoch          string           // of the waiting messages
+	expected       uint64           // highest sequence given to Expect in that epoch
+	pauses         int              // waiting messages that close the door
+
+	current atomic.Pointer[Product] // what all of this says to readers; nil while there is no link
 }
 
-type waitingGroup struct {
-	seq  uint64
-	upTo uint64 // the ticket of its last order
+type waitingMessage struct {
+	seq    uint64
+	upTo   uint64 // the ticket of its last order
+	pauses bool
+}
+
+// Product is a product as an instance knows it.
+type Product struct {
+	Stock
+	N        uint64   // of its newest link
+	Revision Seq      // of its newest link
+	Queue    Position // settled by its newest link
+	Waiting  uint64   // orders that are undecided
+	Pausing  bool     // a pause waits in the queue
+}
+
+// State tells what the door says at now. A pause counts from when it was heard of.
+func (p *Product) State(now time.Time) State {
+	stock := p.Stock
+	stock.Paused = stock.Paused || p.Pausing
+	return stock.State(now)
 }
 
 // NewBook makes an empty book that calls itself full at max orders.
 func NewBook(max int) *Book {
-	return &Book{max: max, seed: maphash.MakeSeed(), got: map[gotKey]int64{}, lines: map[ProductID]*line{}}
+	b := &Book{max: max, seed: maphash.MakeSeed(), got: map[gotKey]int64{}}
+	b.shelves.Store(&map[ProductID]*shelf{})
+	b.listed.Store(&[]*atomic.Pointer[Product]{})
+	return b
 }
 
-// OnApply has f called after every entry that was applied, on the goroutine that
+// OnApply has f called after every link that was applied, on the goroutine that
 // applied it. It must be set before the first Apply, and f must not block.
 func (b *Book) OnApply(f func(ProductID, Head)) { b.onApply = f }
 
+// OnForeign has f called for every stored value that is no link, with the reason. It
+// must be set before the first Apply, and f must not block.
+func (b *Book) OnForeign(f func(ProductID, Seq, error)) { b.onForeign = f }
+
 // Full tells that the book holds as many orders as it was made for. The door then
 // refuses new orders; what is in the queue is still decided and kept.
-func (b *Book) Full() bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.orders.n >= b.max
-}
+func (b *Book) Full() bool { return b.size.Load() >= int64(b.max) }
 
 // Len is the number of orders in the book.
-func (b *Book) Len() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.orders.n
+func (b *Book) Len() int { return int(b.size.Load()) }
+
+// Queued is how many messages wait in the queue, of all products together.
+func (b *Book) Queued() int64 { return b.queued.Load() }
+
+// Apply folds a stored value of the product's key. Both the feed and the worker bring
+// values, so one that was applied before changes nothing; none may be left out. A value
+// that is no link is counted and passed over. The error wraps ErrNewer if the value is
+// a link that this program cannot read: the product is then stopped for good.
+func (b *Book) Apply(id ProductID, seq Seq, value []byte) error {
+	return b.fold(id, seq, func(h *Head) (*Link, error) { return h.Continue(value) })
 }
 
-// Entries is how many entries of the product's ledger the book has applied.
-func (b *Book) Entries(product ProductID) uint64 {
+// applyOwn does what Apply does with the bytes that link was just encoded to.
+func (b *Book) applyOwn(seq Seq, link *Link, hash string) error {
+	return b.fold(link.Product, seq, func(h *Head) (*Link, error) {
+		if err := h.precedes(link); err != nil {
+			return nil, err
+		}
+		h.follow(link, hash)
+		return link, nil
+	})
+}
+
+func (b *Book) fold(id ProductID, seq Seq, next func(*Head) (*Link, error)) error {
+	head, applied, err := b.foldLocked(id, seq, next)
+	switch {
+	case errors.Is(err, ErrNoLink):
+		if b.onForeign != nil {
+			b.onForeign(id, seq, err)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("revision %d of %s: %w", seq, id, err)
+	}
+	if applied && b.onApply != nil {
+		b.onApply(id, head)
+	}
+	return nil
+}
+
+func (b *Book) foldLocked(id ProductID, seq Seq, next func(*Head) (*Link, error)) (head Head, applied bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.shelf(id)
+	if s.stopped != nil || seq <= s.seen {
+		return s.head, false, s.stopped
+	}
+	placed := s.head.Decided
+	link, err := next(&s.head)
+	switch {
+	case errors.Is(err, ErrNoLink):
+		s.seen = seq
+		s.foreign++
+		return s.head, false, err
+	case err != nil:
+		s.stopped = err
+		return s.head, false, err
+	}
+	s.seen, s.at, s.placed = seq, seq, placed
+	decidedAt := link.At.UnixMicro()
+	for i := range link.Orders {
+		if link.Orders[i].Outcome.Final() {
+			b.decide(s, &link.Orders[i], decidedAt)
+		}
+	}
+	for i := range link.Desk {
+		if s.steered == nil {
+			s.steered = map[OrderID]struct{}{}
+		}
+		s.steered[link.Desk[i].ID] = struct{}{}
+	}
+	b.serve(s, link.Queue)
+	b.show(s)
+	return s.head, true, nil
+}
+
+// Head is the product's newest link, and the newest revision that the book has seen:
+// what the next one is appended after.
+func (b *Book) Head(id ProductID) (Head, Seq) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if l := b.lines[product]; l != nil {
-		return l.head.N
+	s := b.find(id)
+	if s == nil {
+		return Head{Stock: Stock{Product: id}}, 0
+	}
+	return s.head, s.seen
+}
+
+// Stopped is why nothing more can be applied to the product, nil if nothing is wrong.
+func (b *Book) Stopped(id ProductID) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if s := b.find(id); s != nil {
+		return s.stopped
+	}
+	return nil
+}
+
+// Foreign is how many stored values of the product were no links.
+func (b *Book) Foreign(id ProductID) uint64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if s := b.find(id); s != nil {
+		return s.foreign
 	}
 	return 0
 }
 
-// Settled is the epoch and sequence of the message applied last for the product.
-func (b *Book) Settled(product ProductID) (epoch string, seq uint64) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if l := b.lines[product]; l != nil {
-		return l.head.Epoch, l.head.Seq
+// show tells the readers how the product is now.
+func (b *Book) show(s *shelf) {
+	if s.head.N == 0 {
+		return
 	}
-	return "", 0
-}
-
-// AwaitEntries waits until the book has applied n entries of the product. It
-// fails with ctx's error.
-func (b *Book) AwaitEntries(ctx context.Context, product ProductID, n uint64) error {
-	for {
-		b.mu.Lock()
-		if b.line(product).head.N >= n {
-			b.mu.Unlock()
-			return nil
-		}
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-		}
-		changed := b.changed
-		b.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for entry %d of %s: %w", n, product, context.Cause(ctx))
-		case <-changed:
-		}
-	}
-}
-
-// A feed that lost its server may be away for longer than an election takes.
-const (
-	feedLag = 250 * time.Millisecond // then the ledger itself is asked
-	maxRead = 1000                   // entries to ask for; with more missing, the feed is faster
-)
-
-// Reach waits like AwaitEntries, and reads from the ledger what the book's feed
-// does not bring for a while.
-func (b *Book) Reach(ctx context.Context, ledger Ledger, product ProductID, n uint64) error {
-	for {
-		soon, cancel := context.WithTimeout(ctx, feedLag)
-		err := b.AwaitEntries(soon, product, n)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if have := b.Entries(product); have < n && n-have <= maxRead {
-			if readErr := b.read(ctx, ledger, product, n); readErr != nil {
-				err = fmt.Errorf("%w, and the ledger: %w", err, readErr)
+	appeared := s.current.Load() == nil
+	s.current.Store(&Product{Stock: s.head.Stock, N: s.head.N, Revision: s.at, Queue: s.head.Queue,
+		Waiting: s.issued - s.served, Pausing: s.pauses > 0})
+	if appeared {
+		var known []*shelf
+		for _, other := range b.indexed {
+			if other.current.Load() != nil {
+				known = append(known, other)
 			}
 		}
-		if b.Entries(product) >= n {
-			return nil
+		slices.SortFunc(known, func(x, y *shelf) int { return strings.Compare(string(x.id), string(y.id)) })
+		list := make([]*atomic.Pointer[Product], len(known))
+		for i := range known {
+			list[i] = &known[i].current
 		}
-		if ctx.Err() != nil {
-			return err
-		}
+		b.listed.Store(&list)
 	}
 }
 
-// read applies entries up to n. Others may apply them meanwhile.
-func (b *Book) read(ctx context.Context, ledger Ledger, product ProductID, n uint64) error {
-	for next := b.Entries(product) + 1; next <= n; next = b.Entries(product) + 1 {
-		data, err := ledger.Entry(ctx, product, next)
-		if err != nil {
-			return err
-		}
-		if err := b.ApplyStored(product, next, data); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ApplyStored does what Apply does with an entry as the ledger keeps it. One that
-// is not the product's n-th is an error, and changes nothing.
-func (b *Book) ApplyStored(product ProductID, n uint64, data []byte) error {
-	entry, err := DecodeEntry(data)
-	if err == nil && (entry.Product != product || entry.N != n) {
-		err = fmt.Errorf("it says that it is entry %d of %s", entry.N, entry.Product)
-	}
-	if err == nil {
-		err = b.Apply(entry)
-	}
-	if err != nil {
-		return fmt.Errorf("entry %d of %s: %w", n, product, err)
-	}
-	return nil
-}
-
-// Apply adds the next entry of a product's ledger. An entry that was applied
-// before changes nothing; one that leaves a gap is an error, and changes nothing.
-func (b *Book) Apply(e *Entry) error {
-	applied, err := b.apply(e)
-	if applied && b.onApply != nil {
-		b.onApply(e.Product, e.Head)
-	}
-	return err
-}
-
-func (b *Book) apply(e *Entry) (bool, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	l := b.line(e.Product)
-	if e.N <= l.head.N {
-		return false, nil
-	}
-	if e.N != l.head.N+1 {
-		return false, fmt.Errorf("book of %s: entry %d after %d", e.Product, e.N, l.head.N)
-	}
-	at := e.DecidedAt.UnixMicro()
-	for i := range e.Orders {
-		if e.Orders[i].Outcome.Final() {
-			b.decide(l, &e.Orders[i], at)
-		}
-	}
-	l.head = e.Head
-	l.serve(e.Epoch, e.Seq)
-	b.wake()
-	return true, nil
-}
-
-func (b *Book) decide(l *line, o *EntryOrder, at int64) {
-	i, known := b.findIn(l, o.ID)
+func (b *Book) decide(s *shelf, o *DecidedOrder, at int64) {
+	i, known := b.findIn(s, o.ID)
 	var who uint32
 	if known {
 		r := b.orders.at(i)
@@ -247,14 +284,14 @@ func (b *Book) decide(l *line, o *EntryOrder, at int64) {
 		who = r.buyer
 		b.buyers.at(who).waiting--
 		if string(b.name(who)) != string(o.Email) {
-			// Two queued lines under one id, and the ledger took the other one.
+			// Two queued lines under one id, and the history took the other one.
 			r.void = true
 			known = false
 		}
 	}
 	if !known {
 		who = b.buyer(o.Email)
-		i = b.push(l, who, &o.Order)
+		i = b.push(s, who, &o.Order)
 	}
 	r := b.orders.at(i)
 	r.quantity = uint16(o.Quantity)
@@ -262,7 +299,7 @@ func (b *Book) decide(l *line, o *EntryOrder, at int64) {
 	r.decidedAt, r.place, r.outcome = at, o.Place, o.Outcome
 	b.buyers.at(who).changes++
 	if o.Outcome == Accepted {
-		b.give(who, l.index, int64(o.Quantity))
+		b.give(who, s.index, int64(o.Quantity))
 	}
 }
 
@@ -280,75 +317,95 @@ func (b *Book) give(who uint32, product uint16, units int64) {
 	}
 }
 
-// Expect adds the orders of a message that waits in the queue. Messages of a
-// product are expected in sequence; one that was expected or applied before
-// changes nothing. A new epoch means a new queue: whoever waited in the old one
-// is not in line any more.
+// Expect adds a message that waits in the queue. Messages of a product are expected in
+// sequence; one that was expected or settled before changes nothing. A new epoch means
+// a new queue: what waited in the old one has no place in the line any more.
 func (b *Book) Expect(m *Message, lines []Line) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.line(m.Product)
-	if l.epoch != m.Epoch {
-		l.epoch, l.expected, l.groups, l.served = m.Epoch, 0, nil, l.issued
+	s := b.shelf(m.Product)
+	if s.epoch != m.Epoch {
+		b.queued.Add(-int64(len(s.waiting)))
+		s.epoch, s.expected, s.waiting, s.pauses, s.served = m.Epoch, 0, nil, 0, s.issued
 	}
-	if m.Seq <= l.expected || (l.head.Epoch == m.Epoch && m.Seq <= l.head.Seq) {
+	if m.Seq <= s.expected || s.head.Queue.covers(m) {
 		return
 	}
-	l.expected = m.Seq
-	before := l.issued
+	s.expected = m.Seq
+	pauses := false
 	for i := range lines {
-		o := &lines[i].Order
-		if lines[i].Err != nil {
-			continue
+		switch {
+		case lines[i].Err != nil:
+		case m.Desk:
+			pauses = pauses || lines[i].Desk.Pauses()
+		default:
+			b.expect(s, &lines[i].Order)
 		}
-		if _, known := b.findIn(l, o.ID); known {
-			continue
-		}
-		who := b.buyer(o.Email)
-		r := b.orders.at(b.push(l, who, o))
-		l.issued++
-		r.place = l.issued
-		w := b.buyers.at(who)
-		w.waiting++
-		w.changes++
 	}
-	if l.issued == before {
-		return // nobody new waits
+	s.waiting = append(s.waiting, waitingMessage{seq: m.Seq, upTo: s.issued, pauses: pauses})
+	b.queued.Add(1)
+	if pauses {
+		s.pauses++
 	}
-	l.groups = append(l.groups, waitingGroup{seq: m.Seq, upTo: l.issued})
-	b.wake()
+	b.show(s)
 }
 
-// serve takes the tickets of every group up to seq.
-func (l *line) serve(epoch string, seq uint64) {
-	if l.epoch != epoch {
+// expect gives an order its ticket. One that waited in a queue that is gone gets
+// another.
+func (b *Book) expect(s *shelf, o *Order) {
+	i, known := b.findIn(s, o.ID)
+	if known {
+		r := b.orders.at(i)
+		if r.outcome == Pending && r.place <= s.served {
+			s.issued++
+			r.place = s.issued
+		}
+		return
+	}
+	who := b.buyer(o.Email)
+	r := b.orders.at(b.push(s, who, o))
+	s.issued++
+	r.place = s.issued
+	w := b.buyers.at(who)
+	w.waiting++
+	w.changes++
+}
+
+// serve takes the tickets of every message up to the position.
+func (b *Book) serve(s *shelf, to Position) {
+	if s.epoch != to.Epoch {
 		return
 	}
 	n := 0
-	for n < len(l.groups) && l.groups[n].seq <= seq {
-		l.served = l.groups[n].upTo
+	for n < len(s.waiting) && s.waiting[n].seq <= to.Seq {
+		s.served = s.waiting[n].upTo
+		if s.waiting[n].pauses {
+			s.pauses--
+		}
 		n++
 	}
-	if l.groups = l.groups[n:]; len(l.groups) == 0 {
-		l.groups = nil
+	b.queued.Add(-int64(n))
+	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
+		s.waiting = nil
 	}
 }
 
-func (b *Book) push(l *line, who uint32, o *Order) uint32 {
+func (b *Book) push(s *shelf, who uint32, o *Order) uint32 {
 	w := b.buyers.at(who)
 	i := b.orders.push(record{id: o.ID, placedAt: o.PlacedAt.UnixMicro(), buyer: who, older: w.newest,
-		quantity: uint16(o.Quantity), product: l.index})
+		quantity: uint16(o.Quantity), product: s.index})
 	w.newest = i + 1
 	b.byID.add(b.hashID(o.ID), i)
+	b.size.Store(int64(b.orders.n))
 	return i
 }
 
 // findIn finds the order of one product: the same id for another one is another
-// order, or products would depend on each other's ledgers (P8).
-func (b *Book) findIn(l *line, id OrderID) (uint32, bool) {
+// order, or products would depend on each other's histories (P8).
+func (b *Book) findIn(s *shelf, id OrderID) (uint32, bool) {
 	return b.byID.find(b.hashID(id), func(n uint32) bool {
 		r := b.orders.at(n)
-		return r.id == id && r.product == l.index && !r.void
+		return r.id == id && r.product == s.index && !r.void
 	})
 }
 
@@ -375,21 +432,20 @@ func (b *Book) name(who uint32) []byte {
 	return b.names[w.name : w.name+uint64(w.nameLen)]
 }
 
-func (b *Book) line(p ProductID) *line {
-	l := b.lines[p]
-	if l == nil {
-		l = &line{index: uint16(len(b.products))}
-		b.products = append(b.products, p)
-		b.lines[p] = l
-	}
-	return l
-}
+// find is the product's shelf, nil if the book has never heard of it.
+func (b *Book) find(id ProductID) *shelf { return (*b.shelves.Load())[id] }
 
-func (b *Book) wake() {
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
+// shelf makes the product's shelf if there is none. The caller holds mu for writing.
+func (b *Book) shelf(id ProductID) *shelf {
+	s := b.find(id)
+	if s == nil {
+		s = &shelf{id: id, index: uint16(len(b.indexed)), head: Head{Stock: Stock{Product: id}}}
+		b.indexed = append(b.indexed, s)
+		shelves := maps.Clone(*b.shelves.Load())
+		shelves[id] = s
+		b.shelves.Store(&shelves)
 	}
+	return s
 }
 
 func (b *Book) status(i uint32) Status {
@@ -397,7 +453,7 @@ func (b *Book) status(i uint32) Status {
 	s := Status{
 		Order: Order{ID: r.id, Email: Email(b.name(r.buyer)), Quantity: int(r.quantity),
 			PlacedAt: time.UnixMicro(r.placedAt).UTC()},
-		Product: b.products[r.product], Outcome: r.outcome,
+		Product: b.indexed[r.product].id, Outcome: r.outcome,
 	}
 	if r.outcome != Pending {
 		s.Place, s.DecidedAt = r.place, time.UnixMicro(r.decidedAt).UTC()

@@ -6,12 +6,86 @@ import "slices"
 func (b *Book) Decided(id OrderID, product ProductID) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	l := b.lines[product]
-	if l == nil {
+	s := b.find(product)
+	if s == nil {
 		return false
 	}
-	i, ok := b.findIn(l, id)
+	i, ok := b.findIn(s, id)
 	return ok && b.orders.at(i).outcome != Pending
+}
+
+// Steered implements Past.
+func (b *Book) Steered(id OrderID, product ProductID) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s := b.find(product)
+	if s == nil {
+		return false
+	}
+	_, ok := s.steered[id]
+	return ok
+}
+
+// Settled looks up what the message came to: the statuses of those orders that the
+// product's newest link decided, in order, and the number of the first line that the
+// history does not know, 0 if it knows all. Of a line that was a duplicate nothing is
+// told.
+func (b *Book) Settled(m *Message, lines []Line) (told []Status, unknown int) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s := b.find(m.Product)
+	if s == nil {
+		return nil, 1
+	}
+	place := s.placed
+	for i := range lines {
+		switch {
+		case lines[i].Err != nil:
+			continue
+		case m.Desk:
+			if _, known := s.steered[lines[i].Desk.ID]; !known {
+				return nil, lines[i].N
+			}
+			continue
+		}
+		at, known := b.findIn(s, lines[i].Order.ID)
+		if !known || b.orders.at(at).outcome == Pending {
+			return nil, lines[i].N
+		}
+		if r := b.orders.at(at); r.place > place && s.head.Queue == m.Position() {
+			place = r.place
+			told = append(told, b.status(at))
+		}
+	}
+	return told, 0
+}
+
+// Product is the product as this instance knows it, false if nobody sells it.
+func (b *Book) Product(id ProductID) (Product, bool) {
+	if s := b.find(id); s != nil {
+		if p := s.current.Load(); p != nil {
+			return *p, true
+		}
+	}
+	return Product{}, false
+}
+
+// Only is the product if there is exactly one.
+func (b *Book) Only() (Product, bool) {
+	if list := *b.listed.Load(); len(list) == 1 {
+		return *list[0].Load(), true
+	}
+	return Product{}, false
+}
+
+// Products are all products, by id.
+func (b *Book) Products() []Product {
+	list := *b.listed.Load()
+	products := make([]Product, len(list))
+	for i := range list {
+		products[i] = *list[i].Load()
+	}
+	return products
 }
 
 // Got implements Past.
@@ -19,14 +93,14 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	who, ok := b.findBuyer(e)
-	l := b.lines[product]
-	if !ok || l == nil {
+	s := b.find(product)
+	if !ok || s == nil {
 		return 0
 	}
-	if w := b.buyers.at(who); w.first == l.index+1 {
+	if w := b.buyers.at(who); w.first == s.index+1 {
 		return w.units
 	}
-	return b.got[gotKey{who, l.index}]
+	return b.got[gotKey{who, s.index}]
 }
 
 // Status is what is known of that buyer's order: false if the book does not hold
@@ -61,7 +135,7 @@ func (b *Book) before(x, y *record) bool {
 	if x.decidedAt != y.decidedAt {
 		return x.decidedAt < y.decidedAt
 	}
-	return b.products[x.product] < b.products[y.product]
+	return b.indexed[x.product].id < b.indexed[y.product].id
 }
 
 // Taken is the product's order with that id, whoever's it is: no other order of the
@@ -69,11 +143,11 @@ func (b *Book) before(x, y *record) bool {
 func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	l := b.lines[product]
-	if l == nil {
+	s := b.find(product)
+	if s == nil {
 		return Status{}, false
 	}
-	i, ok := b.findIn(l, id)
+	i, ok := b.findIn(s, id)
 	if !ok {
 		return Status{}, false
 	}
@@ -170,29 +244,17 @@ func (b *Book) Waits(e Email) []Wait {
 			continue
 		}
 		waiting--
-		product := b.products[r.product]
-		l := b.lines[product]
-		if r.place <= l.served {
+		s := b.indexed[r.product]
+		if r.place <= s.served {
 			continue // its queue is gone
 		}
-		ahead := r.place - l.served - 1
-		at := slices.IndexFunc(waits, func(x Wait) bool { return x.Product == product })
+		ahead := r.place - s.served - 1
+		at := slices.IndexFunc(waits, func(x Wait) bool { return x.Product == s.id })
 		if at < 0 {
-			waits = append(waits, Wait{Product: product, Ahead: ahead, Decided: l.head.Decided})
+			waits = append(waits, Wait{Product: s.id, Ahead: ahead, Decided: s.head.Decided})
 		} else {
 			waits[at].Ahead = min(waits[at].Ahead, ahead)
 		}
 	}
 	return waits
-}
-
-// Waiting is how many orders of the product are undecided.
-func (b *Book) Waiting(product ProductID) uint64 {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	l := b.lines[product]
-	if l == nil {
-		return 0
-	}
-	return l.issued - l.served
 }

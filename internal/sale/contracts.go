@@ -10,10 +10,8 @@ import (
 // returns by the end of its context; an error that wraps none of the errors below
 // is indeterminate: the call may have taken effect, and the caller must look.
 var (
-	// ErrConflict: somebody else replaced the stock value first; nothing was written.
-	ErrConflict = errors.New("the stock was changed by somebody else")
-	// ErrEntryTaken: the ledger has an entry under that number; nothing was written.
-	ErrEntryTaken = errors.New("the ledger has that entry already")
+	// ErrConflict: the product's newest revision is another one; nothing was written.
+	ErrConflict = errors.New("the history was continued by somebody else")
 	// ErrQueueFull: the queue holds as many messages as it may; nothing was stored.
 	ErrQueueFull = errors.New("the queue is full")
 	// ErrUnavailable: the queue cannot be reached, or its answer did not come in
@@ -45,28 +43,17 @@ type Delivery interface {
 	Ack() error
 }
 
-// Version names a stored stock value for compare-and-swap. It is opaque: only the
-// Stocks that gave it can tell what it means.
-type Version uint64
-
-// Stocks keeps one stock value per product.
-type Stocks interface {
-	// Load reads the newest value from the leader, never a stale replica's.
-	// ErrNotFound if there is none.
-	Load(ctx context.Context, product ProductID) (Stock, Version, error)
-	// Replace stores next if the stored value is still the one that old names,
-	// and is durable once it returns nil. ErrConflict if it is not.
-	Replace(ctx context.Context, old Version, next *Stock) (Version, error)
-}
-
-// Ledger keeps every product's entries, each written once and never changed (P8).
-type Ledger interface {
-	// Append writes entry n of the product, and is durable once it returns nil.
-	// ErrEntryTaken if there is an entry n, the same or another.
-	Append(ctx context.Context, product ProductID, n uint64, entry []byte) error
-	// Entry reads entry n. What it returns never changes; ErrNotFound may come from
-	// a replica that lags behind.
-	Entry(ctx context.Context, product ProductID, n uint64) ([]byte, error)
+// History keeps every revision of each product's value, and lets go of none: this is
+// the ledger (P8).
+type History interface {
+	// Append stores the product's next revision if the newest one stored is still
+	// after, 0 if there is none; it is durable once Append returns nil (P1).
+	// ErrConflict: nothing was written.
+	Append(ctx context.Context, product ProductID, after Seq, revision []byte) (Seq, error)
+	// Next reads the first revision of the product stored after that one, by the
+	// leader's word, never a stale replica's. What it returns never changes.
+	// ErrNotFound: there is none.
+	Next(ctx context.Context, product ProductID, after Seq) (Seq, []byte, error)
 }
 
 // Announcer broadcasts statuses: at once, at most once. What is lost here, a

@@ -11,24 +11,29 @@ import (
 
 // MaxLines is how many lines one queue message may carry. A message over it is
 // no group that firstcome wrote, and goes to the dead letters whole: with it,
-// every ledger entry and stock value stays under NATS' default payload of 1 MiB.
+// every link stays under NATS' default payload of 1 MiB.
 const MaxLines = 1000
 
-// Message is what the queue stored: one or more orders of one product, one JSON
-// object a line, in arrival order.
+// Message is what the queue stored: one or more orders of one product, or desk lines,
+// one JSON object a line, in arrival order.
 type Message struct {
 	Product  ProductID
-	Epoch    string // creation time of the queue's stream, RFC 3339
+	Desk     bool   // its lines are the desk's
+	Epoch    string // of the queue's stream, RFC 3339
 	Seq      uint64 // the stream's sequence, which is the order of decision (P2)
 	StoredAt time.Time
 	Data     []byte
 }
 
-// Line is one line of a message: an order, or the reason why it is none.
+// Position is the message's place in the queue.
+func (m *Message) Position() Position { return Position{Epoch: m.Epoch, Seq: m.Seq} }
+
+// Line is one line of a message: an order or a desk line, or the reason why it is none.
 type Line struct {
 	N     int // counts from 1
 	Raw   []byte
 	Order Order
+	Desk  *DeskLine // of the desk; Order is then empty
 	Err   error
 }
 
@@ -55,7 +60,10 @@ func (m *Message) Lines() []Line {
 	}
 	for i := range lines {
 		l := &lines[i]
-		if !readOwnLine(l.Raw, &l.Order) {
+		switch {
+		case m.Desk:
+			l.Desk, l.Err = m.readDeskLine(l.N, l.Raw)
+		case !readOwnLine(l.Raw, &l.Order):
 			l.Order, l.Err = m.readLine(l.N, l.Raw)
 		}
 	}
@@ -178,69 +186,3 @@ func ParseQuantity(s string) (int, error) {
 	}
 	return n, nil
 }
-
-// parseTime reads an RFC 3339 time of any offset, to whole microseconds UTC.
-func parseTime(b []byte) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, string(b))
-	if err != nil {
-		return time.Time{}, errors.New("not an RFC 3339 time")
-	}
-	t = Instant(t)
-	if y := t.Year(); y < 0 || y > 9999 { // an offset can push it out of RFC 3339
-		return time.Time{}, errors.New("a time out of range")
-	}
-	return t, nil
-}
-
-// scan reads fixed JSON shapes. After a mismatch every step fails.
-type scan struct {
-	b   []byte
-	bad bool
-}
-
-func (s *scan) lit(want string) {
-	if s.bad || len(s.b) < len(want) || string(s.b[:len(want)]) != want {
-		s.bad = true
-		return
-	}
-	s.b = s.b[len(want):]
-}
-
-// until returns what stands before the next end, and steps over it.
-func (s *scan) until(end byte) []byte {
-	i := bytes.IndexByte(s.b, end)
-	if s.bad || i < 0 {
-		s.bad = true
-		return nil
-	}
-	v := s.b[:i]
-	s.b = s.b[i+1:]
-	return v
-}
-
-// uint reads a whole number without leading zeros, of at most 14 digits, which do
-// not overflow. MaxUnits has 13; a longer number is left to the general reader.
-func (s *scan) uint() uint64 {
-	i, n := 0, uint64(0)
-	for i < len(s.b) && i < 14 && '0' <= s.b[i] && s.b[i] <= '9' {
-		n = 10*n + uint64(s.b[i]-'0')
-		i++
-	}
-	if s.bad || i == 0 || (i > 1 && s.b[0] == '0') {
-		s.bad = true
-		return 0
-	}
-	s.b = s.b[i:]
-	return n
-}
-
-// has steps over want if it is next, and tells whether it was.
-func (s *scan) has(want string) bool {
-	if s.bad || len(s.b) < len(want) || string(s.b[:len(want)]) != want {
-		return false
-	}
-	s.b = s.b[len(want):]
-	return true
-}
-
-func (s *scan) done() bool { return !s.bad && len(s.b) == 0 }
