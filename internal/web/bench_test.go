@@ -18,17 +18,23 @@ type counter struct{ *town }
 
 func (counter) Place(context.Context, sale.ProductID, sale.Order) error { return nil }
 
-func benchServer(b *testing.B) *Server {
+func benchServer(b *testing.B) (*Server, *town) {
 	w := newTown(b, "tshirt")
-	s, err := New(Config{Queue: counter{w}, Shop: w, Follower: w, Book: w.book})
+	s, err := New(Config{Queue: counter{w}, Feed: w, Book: w.book})
 	if err != nil {
 		b.Fatal(err)
 	}
 	s.app.Handler() // readies the routes
-	return s
+	return s, w
 }
 
-func benchHandler(b *testing.B, s *Server, body string, want int, header ...string) {
+func benchHandler(b *testing.B, body string, want int, header ...string) {
+	b.Helper()
+	s, _ := benchServer(b)
+	benchHandlerOf(b, s, body, want, header...)
+}
+
+func benchHandlerOf(b *testing.B, s *Server, body string, want int, header ...string) {
 	b.Helper()
 	handle := s.app.Server().Handler
 	var ctx fasthttp.RequestCtx
@@ -55,23 +61,23 @@ func benchHandler(b *testing.B, s *Server, body string, want int, header ...stri
 const benchBody = `{"email":"buyer-123456@example.com","product":"tshirt","quantity":1}`
 
 // BenchmarkBuy is the handler without a network: what an order costs here.
-func BenchmarkBuy(b *testing.B) { benchHandler(b, benchServer(b), benchBody, 202) }
+func BenchmarkBuy(b *testing.B) { benchHandler(b, benchBody, 202) }
 
 // BenchmarkBuySoldOut is a refusal at the door.
 func BenchmarkBuySoldOut(b *testing.B) {
-	s := benchServer(b)
-	s.shop.(*town).set("tshirt", func(st *sale.Stock) { st.Available, st.Sold = 0, st.Supplied })
-	benchHandler(b, s, benchBody, 409)
+	s, w := benchServer(b)
+	w.steer(b, "tshirt", left(0))
+	benchHandlerOf(b, s, benchBody, 409)
 }
 
 // BenchmarkBuyKeyed is an order with an Idempotency-Key that is new each time.
 func BenchmarkBuyKeyed(b *testing.B) {
-	benchHandler(b, benchServer(b), benchBody, 202, "Idempotency-Key", "5b0f7a2e-8e6b-4b5a-9d0e-2f4c1c9f4f11")
+	benchHandler(b, benchBody, 202, "Idempotency-Key", "5b0f7a2e-8e6b-4b5a-9d0e-2f4c1c9f4f11")
 }
 
 // BenchmarkBuyOddBody takes the strict reader.
 func BenchmarkBuyOddBody(b *testing.B) {
-	benchHandler(b, benchServer(b), `{"email":"buyer\u002d123456@example.com","product":"tshirt","quantity":1}`, 202)
+	benchHandler(b, `{"email":"buyer\u002d123456@example.com","product":"tshirt","quantity":1}`, 202)
 }
 
 // BenchmarkBuyTCP is the same over keep-alive connections of this machine.
@@ -132,7 +138,7 @@ func benchTCP(b *testing.B, addr string) {
 func BenchmarkDeliver(b *testing.B) {
 	st := sale.Status{Order: sale.Order{ID: sale.KeyedID("a@b.de", "tshirt", "k"), Email: "a@b.de", Quantity: 1}, Product: "tshirt"}
 	status, token := st.AppendJSON(nil), st.Email.Token()
-	s := benchServer(b)
+	s, _ := benchServer(b)
 	one := &socket{hub: s.hub, email: st.Email, token: token, wake: make(chan struct{}, 1)}
 	s.hub.add(one)
 	for name, token := range map[string]string{"one": token, "none": "nobody"} {

@@ -22,7 +22,7 @@ func (w *town) publish(t *testing.T, id sale.OrderID, email sale.Email, product 
 // Both buyers read their own order, and nothing of the other's (P6, P7).
 func TestOneIDOfTwoBuyers(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
-	w.set("mug", func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied })
+	w.steer(t, "mug", left(0))
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour })
 	id := sale.KeyedID("somebody@b.de", "tshirt", "by hand")
 	read := func(email, product, status string) {

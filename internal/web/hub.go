@@ -32,7 +32,6 @@ type timing struct {
 // goroutine of its own (run) and two per socket, see socket.
 type hub struct {
 	book    *sale.Book
-	shop    Shop
 	catchUp func(time.Duration) error
 	log     *slog.Logger
 	now     func() time.Time
@@ -50,7 +49,7 @@ type hub struct {
 
 func newHub(s *Server) *hub {
 	return &hub{
-		book: s.book, shop: s.shop, catchUp: s.catchUp, log: s.log, now: s.now,
+		book: s.book, catchUp: s.catchUp, log: s.log, now: s.now,
 		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, sweep: time.Second,
 			pause: 10 * time.Millisecond, close: time.Second, retry: time.Second},
 		buyers: map[string][]*socket{},
@@ -217,11 +216,11 @@ func (h *hub) tellLines(s *socket) int {
 	var text [][]byte
 	lines := make([]line, 0, len(waits))
 	for _, w := range waits {
-		stock, ok := h.shop.Product(w.Product)
+		product, ok := h.book.Product(w.Product)
 		if !ok {
 			continue
 		}
-		l := line{w, stock.Available}
+		l := line{w, product.Available}
 		lines = append(lines, l)
 		if !l.in(s.lines) {
 			text = append(text, l.appendFrame(nil))

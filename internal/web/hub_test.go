@@ -61,14 +61,14 @@ func TestNothingGoesBackAndNothingIsSaidTwice(t *testing.T) {
 
 func TestASocketOpensWithTheBook(t *testing.T) {
 	w := newTown(t, "tshirt")
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Supplied = 1000, 1000 })
+	w.steer(t, "tshirt", left(1000))
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour }) // or lost outcomes are looked up, in any order
 	old := bought(t, buy(t, addr, orderBody("a@b.de")))                           // undecided, and older than the newest 20
 	var ids []sale.OrderID
 	for range 24 {
 		ids = append(ids, bought(t, buy(t, addr, orderBody("a@b.de"))))
 	}
-	w.silent = true
+	w.deaf = true
 	ids = append(ids, bought(t, buy(t, addr, orderBody("a@b.de")))) // the book has not heard of it
 	tab := watch(t, addr, "a@b.de")
 	tab.wantOrder(old, "pending")
@@ -94,7 +94,7 @@ func TestASocketOpensWithTheBook(t *testing.T) {
 func TestRefreshBringsWhatWasLost(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour })
-	w.silent = true
+	w.deaf = true
 	tab := watch(t, addr, "a@b.de")
 	shown := map[string]string{}
 	var ids []sale.OrderID
@@ -148,7 +148,7 @@ func TestLines(t *testing.T) {
 	if f := tab.next(); f.receivedRaw != `{"type":"line","product":"tshirt","ahead":2,"decided":0,"available":5}` {
 		t.Errorf("%s", f.receivedRaw)
 	}
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Supplied = 7, 7 })
+	w.steer(t, "tshirt", left(7))
 	if f := tab.next(); f.receivedRaw != `{"type":"line","product":"tshirt","ahead":2,"decided":0,"available":7}` {
 		t.Errorf("%s", f.receivedRaw)
 	}
@@ -183,10 +183,9 @@ func TestLinesAreMerged(t *testing.T) {
 	tell(1)
 	to.newLines = nil
 	tell(0)
-	change := func() { w.set("tshirt", func(s *sale.Stock) { s.Available++; s.Supplied++ }) }
-	change()
+	w.steer(t, "tshirt", left(6))
 	tell(1)
-	change()
+	w.steer(t, "tshirt", left(7))
 	tell(0) // the last one is not sent yet
 	to.newLines = nil
 	tell(1)
@@ -217,7 +216,7 @@ func TestLostBroadcastsAreMadeUpFor(t *testing.T) {
 // However much was lost, all of it is made up for, each once.
 func TestManyLostBroadcastsAreMadeUpFor(t *testing.T) {
 	w := newTown(t, "tshirt")
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Supplied = 1000, 1000 })
+	w.steer(t, "tshirt", left(1000))
 	s, addr := open(t, w, nil)
 	_, elsewhere := open(t, w, nil)
 	tab := attend(t, s, addr, "a@b.de")

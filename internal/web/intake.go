@@ -37,13 +37,13 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	stock, err := s.product(w.product)
+	product, err := s.product(w.product)
 	if err != nil {
 		return err
 	}
-	w.product = stock.Product
+	w.product = product.Product
 	if keyed {
-		status, replayed, err := s.placeKeyed(c, &stock, w, sale.KeyedID(w.email, w.product, key))
+		status, replayed, err := s.placeKeyed(c, &product, w, sale.KeyedID(w.email, w.product, key))
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("making an order id: %w", err)
 	}
-	status, err := s.place(c, &stock, w, sale.OrderID(id))
+	status, err := s.place(c, &product, w, sale.OrderID(id))
 	if err != nil {
 		return err
 	}
@@ -95,29 +95,29 @@ func idempotencyKey(values [][]byte) (key string, keyed bool, err error) {
 }
 
 // product finds what is wanted; without a name it is the only product there is.
-func (s *Server) product(id sale.ProductID) (sale.Stock, error) {
+func (s *Server) product(id sale.ProductID) (sale.Product, error) {
 	if id != "" {
-		if stock, ok := s.shop.Product(id); ok {
-			return stock, nil
+		if product, ok := s.book.Product(id); ok {
+			return product, nil
 		}
-		return sale.Stock{}, errNoProduct
+		return sale.Product{}, errNoProduct
 	}
-	if stock, ok := s.shop.Only(); ok {
-		return stock, nil
+	if product, ok := s.book.Only(); ok {
+		return product, nil
 	}
-	if len(s.shop.Products()) == 0 {
-		return sale.Stock{}, errNoProduct
+	if len(s.book.Products()) == 0 {
+		return sale.Product{}, errNoProduct
 	}
-	return sale.Stock{}, invalid("product", "is missing, and there are several products")
+	return sale.Product{}, invalid("product", "is missing, and there are several products")
 }
 
 // place goes through limits and door, and stores the order.
-func (s *Server) place(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (sale.Status, error) {
+func (s *Server) place(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (sale.Status, error) {
 	now := s.now()
 	if err := s.limit(c, w.email, now); err != nil {
 		return sale.Status{}, err
 	}
-	if err := door(stock.State(now)); err != nil {
+	if err := door(product.State(now)); err != nil {
 		return sale.Status{}, err
 	}
 	if s.refusing.Load() {

@@ -43,7 +43,7 @@ func TestAnOrderIsTaken(t *testing.T) {
 		if id[6]>>4 != 7 {
 			t.Errorf("%s is no UUID of version 7", id)
 		}
-		if w.rounds() != 0 {
+		if w.catchUps() != 0 {
 			t.Error("an order without a key has no business with the leader")
 		}
 	}
@@ -264,7 +264,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	w.fail(sale.ErrQueueFull, nil)
 	wantProblem(t, buy(t, addr, ok), 503, "waiting")
 	now = now.Add(time.Minute)
-	w.set("tshirt", func(s *sale.Stock) { s.Paused = true })
+	w.steer(t, "tshirt", paused(true))
 	wantProblem(t, buy(t, addr, ok), 409, "paused")
 	wantProblem(t, buy(t, addr, ok), 429)
 	wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt","quantity":2}`, "Idempotency-Key", "one"), 422, "Idempotency-Key")
@@ -286,27 +286,59 @@ func TestChecksComeInOrder(t *testing.T) {
 func TestTheDoor(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
-	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	past, future := sale.Instant(time.Now().Add(-time.Hour)), sale.Instant(time.Now().Add(time.Hour))
 	for _, c := range []struct {
-		change func(*sale.Stock)
-		word   string
-		state  sale.State
+		close, open sale.DeskLine
+		word        string
+		state       sale.State
 	}{
-		{func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied }, "sold out", sale.StateSoldOut},
-		{func(s *sale.Stock) { s.Paused = true }, "paused", sale.StatePaused},
-		{func(s *sale.Stock) { s.OpensAt = &future }, "not begun", sale.StateNotOpen},
-		{func(s *sale.Stock) { s.ClosesAt = &past }, "over", sale.StateClosed},
+		{left(0), left(5), "sold out", sale.StateSoldOut},
+		{paused(true), paused(false), "paused", sale.StatePaused},
+		{hours(&future, nil), hours(nil, nil), "not begun", sale.StateNotOpen},
+		{hours(nil, &past), hours(nil, nil), "over", sale.StateClosed},
 	} {
-		fresh, _ := sale.NewStock("tshirt", 5, 0)
-		w.set("tshirt", func(s *sale.Stock) { *s = fresh; c.change(s) })
+		w.steer(t, "tshirt", c.close)
 		wantProblem(t, buy(t, addr, orderBody("a@b.de")), 409, c.word)
 		if r := get(t, "http://"+addr+"/products/tshirt"); !strings.Contains(r.body, `"state":"`+string(c.state)+`"`) {
 			t.Errorf("%s", r.body)
 		}
+		w.steer(t, "tshirt", c.open)
 	}
-	fresh, _ := sale.NewStock("tshirt", 5, 0)
-	w.set("tshirt", func(s *sale.Stock) { *s = fresh })
 	bought(t, buy(t, addr, `{"email":"a@b.de","quantity":6}`)) // whether it fits is decided in order
+}
+
+// A pause counts from when it stands in the queue, and its end from when that is
+// decided.
+func TestAPauseClosesTheDoorAtOnce(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	key := []string{"Idempotency-Key", "k"}
+	id := bought(t, buy(t, addr, orderBody("a@b.de"), key...))
+	door := func(closed bool) {
+		t.Helper()
+		state := `"state":"open"`
+		if r := buy(t, addr, orderBody("a@b.de")); closed {
+			state = `"state":"paused"`
+			wantProblem(t, r, 409, "paused")
+		} else {
+			bought(t, r)
+		}
+		if r := get(t, "http://"+addr+"/products/tshirt"); !strings.Contains(r.body, state) {
+			t.Errorf("%s, want %s", r.body, state)
+		}
+		if bought(t, buy(t, addr, orderBody("a@b.de"), key...)) != id {
+			t.Error("a replay is another order")
+		}
+	}
+	door(false)
+	w.queueDesk("tshirt", paused(true))
+	door(true)
+	w.decide(t)
+	door(true)
+	w.queueDesk("tshirt", paused(false))
+	door(true)
+	w.decide(t)
+	door(false)
 }
 
 func TestTheQueueSaysNo(t *testing.T) {
@@ -337,8 +369,7 @@ func TestTheQueueSaysNo(t *testing.T) {
 }
 
 func TestAFullBook(t *testing.T) {
-	w := newTown(t, "tshirt")
-	w.book = sale.NewBook(1)
+	w := newTownOf(t, sale.NewBook(1), "tshirt")
 	_, addr := open(t, w, nil)
 	bought(t, buy(t, addr, orderBody("a@b.de")))
 	wantProblem(t, buy(t, addr, orderBody("a@b.de")), 503, "holds")

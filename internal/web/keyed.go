@@ -103,12 +103,12 @@ func (u *unsure) age(now time.Time) {
 
 // placeKeyed places the order unless it was placed before (P4): then it answers
 // with the status as it is now, also when the door is closed.
-func (s *Server) placeKeyed(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (status sale.Status, replayed bool, err error) {
+func (s *Server) placeKeyed(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (status sale.Status, replayed bool, err error) {
 	for {
 		f, first := s.flights.join(id, w.quantity)
 		if first {
 			defer func() { s.flights.land(id, f, s.now()) }()
-			f.status, replayed, f.err = s.placeFirst(c, stock, w, id)
+			f.status, replayed, f.err = s.placeFirst(c, product, w, id)
 			return f.status, replayed, f.err
 		}
 		if err := await(f.done); err != nil {
@@ -141,7 +141,7 @@ func await(done <-chan struct{}) error {
 	}
 }
 
-func (s *Server) placeFirst(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.OrderID) (sale.Status, bool, error) {
+func (s *Server) placeFirst(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (sale.Status, bool, error) {
 	status, known := s.book.Taken(id, w.product)
 	if !known {
 		// Another instance may have taken it a moment ago.
@@ -160,6 +160,6 @@ func (s *Server) placeFirst(c *fiber.Ctx, stock *sale.Stock, w wish, id sale.Ord
 	if s.flights.other(id, w.quantity, s.now()) {
 		return sale.Status{}, false, errKeyReused
 	}
-	status, err := s.place(c, stock, w, id)
+	status, err := s.place(c, product, w, id)
 	return status, false, err
 }

@@ -52,7 +52,7 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 	}
 
 	w.decide(t)
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied })
+	w.steer(t, "tshirt", left(0))
 	r := buy(t, addr, `{"email":"A@B.de","quantity":3,"product":"tshirt"}`, "Idempotency-Key", "forty")
 	if bought(t, r) != id || r.Header.Get("Idempotent-Replayed") != "true" || !strings.Contains(r.body, `"status":"accepted"`) {
 		t.Errorf("replay: %v %s", r.Header, r.body)
@@ -194,10 +194,10 @@ func TestUnsureIsBounded(t *testing.T) {
 
 func TestAnOrderOfAnotherInstanceIsReplayed(t *testing.T) {
 	w := newTown(t, "tshirt")
-	w.silent = true // the book hears of orders only when it catches up
+	w.deaf = true // the book hears of orders only when it catches up
 	_, addr := open(t, w, nil)
 	id := bought(t, buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k"))
-	w.set("tshirt", func(s *sale.Stock) { s.Available, s.Sold = 0, s.Supplied })
+	w.steer(t, "tshirt", left(0))
 	r := buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k")
 	if bought(t, r) != id || r.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("%v %s", r.Header, r.body)

@@ -49,9 +49,9 @@ func TestAForeignOrderLooksUnknown(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
 	id := bought(t, buy(t, addr, orderBody("a@b.de")))
-	rounds := w.rounds()
+	rounds := w.catchUps()
 	foreign := get(t, "http://"+addr+"/orders/"+id.String()+"?email=eve@b.de")
-	if w.rounds() != rounds+1 {
+	if w.catchUps() != rounds+1 {
 		t.Error("a foreign order is known without asking the leader")
 	}
 	unknown := get(t, "http://"+addr+"/orders/01900000-0000-7000-8000-000000000000?email=eve@b.de")
@@ -75,7 +75,7 @@ func TestAForeignOrderLooksUnknown(t *testing.T) {
 
 func TestAnOrderTakenElsewhereIsFound(t *testing.T) {
 	w := newTown(t, "tshirt")
-	w.silent = true
+	w.deaf = true
 	_, addr := open(t, w, nil)
 	id := bought(t, buy(t, addr, orderBody("a@b.de")))
 	if r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de"); r.StatusCode != 200 {
@@ -216,7 +216,7 @@ func TestOrigins(t *testing.T) {
 
 func TestBadConfig(t *testing.T) {
 	w := newTown(t, "tshirt")
-	good := Config{Queue: w, Shop: w, Follower: w, Book: w.book}
+	good := Config{Queue: w, Feed: w, Book: w.book}
 	for _, origin := range []string{"", "*", "null", "shop.example", "https://", "https://Shop.example", "https://shop.example/", "https://*.shop.example", "ftp://shop.example"} {
 		c := good
 		c.AllowedOrigins = []string{origin}

@@ -13,14 +13,14 @@ import (
 // what it missed (P6).
 func TestASocketAsksAgain(t *testing.T) {
 	w := newTown(t, "tshirt")
-	w.silent = true // the book hears of orders only when it catches up
+	w.deaf = true // the book hears of orders only when it catches up
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line, s.hub.timing.retry = time.Hour, 2*time.Millisecond })
 	outage := func(trouble func()) {
 		t.Helper()
 		w.fail(nil, sale.ErrUnavailable)
-		before := w.rounds()
+		before := w.catchUps()
 		trouble()
-		awaitTrue(t, "it asks again and again", func() bool { return w.rounds() >= before+3 })
+		awaitTrue(t, "it asks again and again", func() bool { return w.catchUps() >= before+3 })
 		w.fail(nil, nil)
 	}
 	first := bought(t, buy(t, addr, orderBody("a@b.de")))
@@ -56,10 +56,10 @@ func TestOnlyTheLeaderEndsTheAsking(t *testing.T) {
 	w.fail(nil, nil)
 	to.markStale(false)
 	turn(false, false)
-	rounds := w.rounds()
+	rounds := w.catchUps()
 	to.markStale(false)
 	turn(false, false)
-	if w.rounds() != rounds {
+	if w.catchUps() != rounds {
 		t.Error("the leader is asked without need")
 	}
 }
@@ -67,8 +67,8 @@ func TestOnlyTheLeaderEndsTheAsking(t *testing.T) {
 // TestWhatIsAtHandDoesNotWait for the leader.
 func TestWhatIsAtHandDoesNotWait(t *testing.T) {
 	w := newTown(t, "tshirt")
-	slow := &slowFollower{town: w, asked: make(chan struct{}), answer: make(chan struct{}), over: make(chan struct{})}
-	s, addr := open(t, w, func(c *Config) { c.Follower = slow })
+	slow := &slowFeed{town: w, asked: make(chan struct{}), answer: make(chan struct{}), over: make(chan struct{})}
+	s, addr := open(t, w, func(c *Config) { c.Feed = slow })
 	t.Cleanup(func() { close(slow.over) })
 	tab := watch(t, addr, "a@b.de")
 	<-slow.asked
@@ -82,13 +82,13 @@ func TestWhatIsAtHandDoesNotWait(t *testing.T) {
 	slow.answer <- struct{}{}
 }
 
-// slowFollower answers when it is told to.
-type slowFollower struct {
+// slowFeed answers when it is told to.
+type slowFeed struct {
 	*town
 	asked, answer, over chan struct{}
 }
 
-func (f *slowFollower) CatchUp(ctx context.Context) error {
+func (f *slowFeed) CatchUp(ctx context.Context) error {
 	select {
 	case f.asked <- struct{}{}:
 	case <-f.over:

@@ -12,11 +12,11 @@ import (
 func (s *Server) listProducts(c *fiber.Ctx) error {
 	now := s.now()
 	b := []byte(`{"products":[`)
-	for i, stock := range s.shop.Products() {
+	for i, product := range s.book.Products() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = s.appendProduct(b, &stock, now)
+		b = appendProduct(b, &product, now)
 	}
 	return answer(c, append(b, "]}"...))
 }
@@ -26,25 +26,25 @@ func (s *Server) showProduct(c *fiber.Ctx) error {
 	if err != nil {
 		return errNoProduct
 	}
-	stock, ok := s.shop.Product(id)
+	product, ok := s.book.Product(id)
 	if !ok {
 		return errNoProduct
 	}
-	return answer(c, s.appendProduct(nil, &stock, s.now()))
+	return answer(c, appendProduct(nil, &product, s.now()))
 }
 
-func (s *Server) appendProduct(b []byte, stock *sale.Stock, now time.Time) []byte {
+func appendProduct(b []byte, p *sale.Product, now time.Time) []byte {
 	b = append(b, `{"id":"`...)
-	b = append(b, stock.Product...)
+	b = append(b, p.Product...)
 	b = append(b, `","available":`...)
-	b = strconv.AppendInt(b, stock.Available, 10)
+	b = strconv.AppendInt(b, p.Available, 10)
 	b = append(b, `,"sold":`...)
-	b = strconv.AppendInt(b, stock.Sold, 10)
+	b = strconv.AppendInt(b, p.Sold, 10)
 	b = append(b, `,"supplied":`...)
-	b = strconv.AppendInt(b, stock.Supplied, 10)
+	b = strconv.AppendInt(b, p.Supplied, 10)
 	b = append(b, `,"waiting":`...)
-	b = strconv.AppendUint(b, s.book.Waiting(stock.Product), 10)
+	b = strconv.AppendUint(b, p.Waiting, 10)
 	b = append(b, `,"state":"`...)
-	b = append(b, stock.State(now)...)
+	b = append(b, p.State(now)...)
 	return append(b, `"}`...)
 }

@@ -3,11 +3,11 @@
 // moment it is known. It can join the queue and watch; it cannot touch the stock.
 //
 //	POST /buy ──► guard ──► readFields ──► replay? ──► limits ──► door ──► Queue
-//	GET  /orders, /products  ◄── the book and the newest stock values
+//	GET  /orders, /products  ◄── the book
 //	GET  /ws  ◄── hub ◄── Deliver (every broadcast status), Refresh (after trouble)
 //
 // Answers come from the book, in memory. Only an order that the book does not
-// hold asks the leader, through the Follower, before the answer is "no" (P6).
+// hold asks the leader, through the Feed, before the answer is "no" (P6).
 package web
 
 import (
@@ -37,29 +37,19 @@ type Queue interface {
 	Place(ctx context.Context, product sale.ProductID, order sale.Order) error
 }
 
-// Shop is what is on sale: the newest stock values that this instance heard of.
-type Shop interface {
-	Product(id sale.ProductID) (sale.Stock, bool)
-	// Only is the product if there is exactly one.
-	Only() (sale.Stock, bool)
-	// Products are all of them, sorted by id.
-	Products() []sale.Stock
-}
-
-// Follower keeps the book up with the leader.
-type Follower interface {
+// Feed keeps the book up with the leader.
+type Feed interface {
 	// CatchUp returns nil once the book has reached what the leader had when it
 	// was called, so that whatever the book does not hold then does not exist.
 	// Concurrent calls share one round. It fails if that takes longer than ctx.
 	CatchUp(ctx context.Context) error
 }
 
-// Config is what a Server is made of. Queue, Shop, Follower and Book are needed.
+// Config is what a Server is made of. Queue, Feed and Book are needed.
 type Config struct {
-	Queue    Queue
-	Shop     Shop
-	Follower Follower
-	Book     *sale.Book
+	Queue Queue
+	Feed  Feed
+	Book  *sale.Book
 
 	AllowedOrigins       []string // exact, as CheckOrigin wants them
 	AllowLoopbackOrigins bool     // any port and scheme of this machine, for demos
@@ -109,12 +99,11 @@ func init() {
 
 // Server is the HTTP side of one instance.
 type Server struct {
-	queue    Queue
-	shop     Shop
-	follower Follower
-	book     *sale.Book
-	log      *slog.Logger
-	now      func() time.Time
+	queue Queue
+	feed  Feed
+	book  *sale.Book
+	log   *slog.Logger
+	now   func() time.Time
 
 	app        *fiber.App
 	hub        *hub
@@ -138,8 +127,8 @@ type Server struct {
 // New makes a server. It fails if something needed is missing, or an origin or a
 // proxy cannot be read.
 func New(cfg Config) (*Server, error) {
-	if cfg.Queue == nil || cfg.Shop == nil || cfg.Follower == nil || cfg.Book == nil {
-		return nil, errors.New("web: Queue, Shop, Follower and Book are needed")
+	if cfg.Queue == nil || cfg.Feed == nil || cfg.Book == nil {
+		return nil, errors.New("web: Queue, Feed and Book are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -148,7 +137,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	s := &Server{
-		queue: cfg.Queue, shop: cfg.Shop, follower: cfg.Follower, book: cfg.Book, log: cfg.Log, now: cfg.Now,
+		queue: cfg.Queue, feed: cfg.Feed, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer),
 		served: make(chan struct{}), parting: partingTime, patience: firstByteTime,
 	}
@@ -343,5 +332,5 @@ func (s *Server) Stats() Stats {
 func (s *Server) catchUp(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	return s.follower.CatchUp(ctx)
+	return s.feed.CatchUp(ctx)
 }

@@ -153,7 +153,7 @@ func TestStopCutsOffWhoNeverSpeaks(t *testing.T) {
 // What New leaves a stop is not nothing.
 func TestStopHasTime(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	s, err := New(Config{Queue: w, Feed: w, Book: w.book})
 	if err != nil || s.parting != partingTime || s.patience != firstByteTime {
 		t.Errorf("%v: %s and %s", err, s.parting, s.patience)
 	}
@@ -184,7 +184,7 @@ func TestStopWaitsForAnOrder(t *testing.T) {
 func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.gate = make(chan struct{})
-	cfg := Config{Queue: w, Shop: w, Follower: w, Book: w.book}
+	cfg := Config{Queue: w, Feed: w, Book: w.book}
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +228,7 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 
 func TestStopBeforeServe(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	s, err := New(Config{Queue: w, Feed: w, Book: w.book})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func (l lingering) Close() error {
 // holds a silent connection for 5 s.
 func TestStopSeesWhoIsBeingLetIn(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, err := New(Config{Queue: w, Shop: w, Follower: w, Book: w.book})
+	s, err := New(Config{Queue: w, Feed: w, Book: w.book})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,162 +26,6 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-// town is what stands behind the server: a queue, the newest stock values and a
-// follower, all of one shop, with a real book.
-type town struct {
-	book *sale.Book
-
-	mu       sync.Mutex
-	stocks   map[sale.ProductID]sale.Stock
-	placed   []sale.Message
-	told     int // of placed, how many the book has been told
-	decided  int // of placed, how many are decided
-	silent   bool
-	placeErr error
-	reachErr error
-	reached  int           // rounds of CatchUp
-	gate     chan struct{} // if not nil, Place waits for it
-	placing  atomic.Int64  // calls of Place
-}
-
-func newTown(t testing.TB, products ...sale.ProductID) *town {
-	w := &town{book: sale.NewBook(1_000_000), stocks: map[sale.ProductID]sale.Stock{}}
-	for _, p := range products {
-		s, err := sale.NewStock(p, 5, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.stocks[p] = s
-	}
-	return w
-}
-
-func (w *town) Place(ctx context.Context, product sale.ProductID, o sale.Order) error {
-	w.mu.Lock()
-	gate := w.gate
-	w.placing.Add(1)
-	w.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.placeErr != nil {
-		return w.placeErr
-	}
-	seq := uint64(len(w.placed) + 1)
-	w.placed = append(w.placed, sale.Message{Product: product, Epoch: "2026-01-01T00:00:00Z", Seq: seq,
-		StoredAt: o.PlacedAt, Data: o.AppendLine(nil)})
-	if !w.silent {
-		w.tell()
-	}
-	return nil
-}
-
-func (w *town) tell() {
-	for ; w.told < len(w.placed); w.told++ {
-		m := &w.placed[w.told]
-		w.book.Expect(m, m.Lines())
-	}
-}
-
-func (w *town) CatchUp(context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.reached++
-	if w.reachErr != nil {
-		return w.reachErr
-	}
-	w.tell()
-	return nil
-}
-
-func (w *town) Product(id sale.ProductID) (sale.Stock, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s, ok := w.stocks[id]
-	return s, ok
-}
-
-func (w *town) Only() (sale.Stock, bool) {
-	if all := w.Products(); len(all) == 1 {
-		return all[0], true
-	}
-	return sale.Stock{}, false
-}
-
-func (w *town) Products() []sale.Stock {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []sale.Stock
-	for _, s := range w.stocks {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b sale.Stock) int { return strings.Compare(string(a.Product), string(b.Product)) })
-	return all
-}
-
-func (w *town) set(id sale.ProductID, change func(*sale.Stock)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.stocks[id]
-	change(&s)
-	w.stocks[id] = s
-}
-
-func (w *town) fail(place, reach error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.placeErr, w.reachErr = place, reach
-}
-
-func (w *town) orders() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.placed)
-}
-
-func (w *town) rounds() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.reached
-}
-
-// decide decides everything that was placed, as the worker would, and returns the
-// outcomes, which it does not broadcast.
-func (w *town) decide(t testing.TB) []sale.Status {
-	t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.tell()
-	var all []sale.Status
-	for ; w.decided < len(w.placed); w.decided++ {
-		m := &w.placed[w.decided]
-		lines := m.Lines()
-		next, outcomes := sale.Decide(w.stocks[m.Product], w.book, lines)
-		next.Entries++
-		e := &sale.Entry{Product: m.Product, Head: sale.Head{Epoch: m.Epoch, Seq: m.Seq, N: next.Entries,
-			Supplied: next.Supplied, Available: next.Available, Decided: next.Decided, DecidedAt: sale.Instant(time.Now())}}
-		for i := range lines {
-			place := uint64(0)
-			if outcomes[i].Final() {
-				place = next.Decided
-			}
-			e.Orders = append(e.Orders, sale.EntryOrder{Order: lines[i].Order, Place: place, Outcome: outcomes[i]})
-		}
-		if err := w.book.Apply(e); err != nil {
-			t.Fatal(err)
-		}
-		w.stocks[m.Product] = next
-		for _, o := range e.Orders {
-			if s, ok := w.book.Status(o.ID, o.Email); ok && o.Outcome.Final() {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
-}
-
 // broadcast delivers statuses as the subscription would.
 func broadcast(s *Server, statuses ...sale.Status) {
 	for i := range statuses {
@@ -199,7 +40,7 @@ func pendingOf(s sale.Status) sale.Status {
 // open starts a server for the town and stops it at the test's end.
 func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*Server, string) {
 	t.Helper()
-	cfg := Config{Queue: w, Shop: w, Follower: w, Book: w.book, Log: slog.New(slog.DiscardHandler)}
+	cfg := Config{Queue: w, Feed: w, Book: w.book, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&cfg)
 	}
