@@ -126,11 +126,21 @@ func (s *Server) place(c *fiber.Ctx, product *sale.Product, w wish, id sale.Orde
 	if s.book.Full() {
 		return sale.Status{}, errBookFull
 	}
+	if s.maxQueued > 0 && s.book.Queued() >= s.maxQueued {
+		return sale.Status{}, errQueueFull
+	}
 	o := sale.Order{ID: id, Email: w.email, Quantity: w.quantity, PlacedAt: sale.Instant(now)}
 	if err := s.queue.Place(context.Background(), w.product, o); err != nil {
 		return sale.Status{}, placeProblem(err)
 	}
 	return sale.Status{Order: o, Product: w.product}, nil
+}
+
+// orderRoom is how many messages may wait before buyers' orders are refused. The rest
+// of the queue, 1 % but at most 100 messages, is for the desk: an operator can pause
+// or restock while a crowd keeps the queue full. 0: no bound.
+func orderRoom(maxMessages int64) int64 {
+	return maxMessages - min(100, maxMessages/100)
 }
 
 func door(state sale.State) error {

@@ -370,9 +370,38 @@ func TestTheQueueSaysNo(t *testing.T) {
 
 func TestAFullBook(t *testing.T) {
 	w := newTownOf(t, sale.NewBook(1), "tshirt")
-	_, addr := open(t, w, nil)
+	_, addr := open(t, w, func(c *Config) { c.MaxMessages = 1 }) // the queue is full, too, and looked at later
 	bought(t, buy(t, addr, orderBody("a@b.de")))
 	wantProblem(t, buy(t, addr, orderBody("a@b.de")), 503, "holds")
+}
+
+// The last places in the queue are the desk's.
+func TestAFullQueue(t *testing.T) {
+	for _, c := range []struct{ maxMessages, orders int64 }{{0, 0}, {1, 1}, {99, 99}, {100, 99}, {5000, 4950}, {10_000, 9_900}, {1_000_000, 999_900}} {
+		if n := orderRoom(c.maxMessages); n != c.orders {
+			t.Errorf("%d orders of %d messages, want %d", n, c.maxMessages, c.orders)
+		}
+	}
+
+	w := newTown(t, "tshirt", "mug")
+	_, addr := open(t, w, func(c *Config) { c.MaxMessages = 200 })
+	key := []string{"Idempotency-Key", "k"}
+	id := bought(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`, key...))
+	for n := range 196 {
+		w.publish(t, sale.KeyedID("c@b.de", "tshirt", fmt.Sprint(n)), "c@b.de", "tshirt")
+	}
+	bought(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`))
+	placed := w.placing.Load()
+	wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`), 503, "waiting")
+	wantProblem(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt"}`, "Idempotency-Key", "new"), 503, "waiting")
+	if r := buy(t, addr, `{"email":"a@b.de","product":"mug"}`, key...); bought(t, r) != id || r.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("a replay: %v %s", r.Header, r.body)
+	}
+	if w.placing.Load() != placed {
+		t.Error("a refused order was placed")
+	}
+	w.decide(t)
+	bought(t, buy(t, addr, `{"email":"a@b.de","product":"mug"}`))
 }
 
 func (panicking) Place(context.Context, sale.ProductID, sale.Order) error { panic("secret") }

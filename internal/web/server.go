@@ -56,6 +56,7 @@ type Config struct {
 	TrustedProxies       []string // as CheckProxy wants them
 	PerAddress           float64  // orders a second from one address, 0: no limit
 	PerBuyer             float64  // orders a second of one buyer, 0: no limit
+	MaxMessages          int64    // the queue's bound, 0: unknown
 
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
@@ -111,6 +112,7 @@ type Server struct {
 	proxies    proxies
 	perAddress *limiter // nil: off
 	perBuyer   *limiter // nil: off
+	maxQueued  int64    // messages, see orderRoom
 	flights    flights
 	refusing   atomic.Bool
 	parting    time.Duration
@@ -138,7 +140,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		queue: cfg.Queue, feed: cfg.Feed, book: cfg.Book, log: cfg.Log, now: cfg.Now,
-		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer),
+		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer), maxQueued: orderRoom(cfg.MaxMessages),
 		served: make(chan struct{}), parting: partingTime, patience: firstByteTime,
 	}
 	var err error
