@@ -27,12 +27,10 @@ const (
 // The calls of a worker, by name. InProgress is none of them: it comes from a
 // goroutine of its own, and is lost while a call is frozen or after a crash.
 const (
-	CallNext     = "Next"
+	CallNext     = "Next" // of the queue
 	CallAck      = "Ack"
-	CallLoad     = "Load"
-	CallReplace  = "Replace"
+	CallRead     = "Read" // of the history, its Next
 	CallAppend   = "Append"
-	CallEntry    = "Entry"
 	CallAnnounce = "Announce"
 	CallBury     = "Bury"
 )
@@ -101,7 +99,7 @@ func (f *Faults) do(ctx context.Context, name string, call func(context.Context)
 		f.crash()
 		return ErrCrashed
 	case Late:
-		if name == CallNext || name == CallLoad || name == CallEntry {
+		if name == CallNext || name == CallRead {
 			return ErrInjected // a reading takes no effect
 		}
 		ctx := context.WithoutCancel(ctx)
@@ -189,54 +187,36 @@ func (d faultyDelivery) InProgress() error {
 	return d.Delivery.InProgress()
 }
 
-// Stocks puts the faults before a store of stock values.
-func (f *Faults) Stocks(s sale.Stocks) sale.Stocks { return faultyStocks{f, s} }
+// History puts the faults before a history.
+func (f *Faults) History(h sale.History) sale.History { return faultyHistory{f, h} }
 
-type faultyStocks struct {
+type faultyHistory struct {
 	f *Faults
-	s sale.Stocks
+	h sale.History
 }
 
-func (s faultyStocks) Load(ctx context.Context, p sale.ProductID) (stock sale.Stock, v sale.Version, err error) {
-	err = s.f.do(ctx, CallLoad, func(ctx context.Context) error {
-		stock, v, err = s.s.Load(ctx, p)
-		return err
-	})
-	return stock, v, err
-}
-
-func (s faultyStocks) Replace(ctx context.Context, old sale.Version, next *sale.Stock) (sale.Version, error) {
-	stored := *next // a late call must not see what the caller does with it meanwhile
-	var version sale.Version
-	err := s.f.do(ctx, CallReplace, func(ctx context.Context) error {
-		v, err := s.s.Replace(ctx, old, &stored)
-		version = v
+func (h faultyHistory) Append(ctx context.Context, p sale.ProductID, after sale.Seq, revision []byte) (sale.Seq, error) {
+	var stored sale.Seq
+	err := h.f.do(ctx, CallAppend, func(ctx context.Context) error {
+		seq, err := h.h.Append(ctx, p, after, revision)
+		stored = seq
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return 0, err // a late call may be writing stored just now
 	}
-	return version, nil
+	return stored, nil
 }
 
-// Ledger puts the faults before a ledger.
-func (f *Faults) Ledger(l sale.Ledger) sale.Ledger { return faultyLedger{f, l} }
-
-type faultyLedger struct {
-	f *Faults
-	l sale.Ledger
-}
-
-func (l faultyLedger) Append(ctx context.Context, p sale.ProductID, n uint64, entry []byte) error {
-	return l.f.do(ctx, CallAppend, func(ctx context.Context) error { return l.l.Append(ctx, p, n, entry) })
-}
-
-func (l faultyLedger) Entry(ctx context.Context, p sale.ProductID, n uint64) (entry []byte, err error) {
-	err = l.f.do(ctx, CallEntry, func(ctx context.Context) error {
-		entry, err = l.l.Entry(ctx, p, n)
+func (h faultyHistory) Next(ctx context.Context, p sale.ProductID, after sale.Seq) (seq sale.Seq, value []byte, err error) {
+	err = h.f.do(ctx, CallRead, func(ctx context.Context) error {
+		seq, value, err = h.h.Next(ctx, p, after)
 		return err
 	})
-	return entry, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return seq, value, nil
 }
 
 // DeadLetters puts the faults before a store of dead letters.

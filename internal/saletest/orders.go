@@ -11,8 +11,8 @@ import (
 )
 
 // Orders is the stream behind the queues: one sequence for all products, one
-// message in hand per product, and a redelivery to whoever asks when it was not
-// acknowledged in time.
+// message in hand per product, and a redelivery to the next one who asks when it was
+// not acknowledged in time. Orders and desk lines of a product stand in one line.
 type Orders struct {
 	ackWait time.Duration
 
@@ -20,7 +20,8 @@ type Orders struct {
 	epoch   string
 	seq     uint64
 	stored  []*stored
-	changed chan struct{} // closed at every change
+	acked   map[sale.ProductID]uint64 // the highest sequence acknowledged in this epoch
+	changed chan struct{}             // closed at every change
 }
 
 type stored struct {
@@ -29,17 +30,26 @@ type stored struct {
 	due       time.Time // of the next delivery
 }
 
-// NewOrders makes an empty stream created at epoch, an RFC 3339 time.
+// NewOrders makes an empty stream of that epoch, an RFC 3339 time.
 func NewOrders(epoch string, ackWait time.Duration) *Orders {
-	return &Orders{ackWait: ackWait, epoch: epoch, changed: make(chan struct{})}
+	return &Orders{ackWait: ackWait, epoch: epoch, acked: map[sale.ProductID]uint64{}, changed: make(chan struct{})}
 }
 
-// Publish stores a message and returns its sequence.
+// Publish stores a message of orders and returns its sequence.
 func (o *Orders) Publish(product sale.ProductID, data []byte) uint64 {
+	return o.publish(product, false, data)
+}
+
+// PublishDesk stores a message of desk lines and returns its sequence.
+func (o *Orders) PublishDesk(product sale.ProductID, data []byte) uint64 {
+	return o.publish(product, true, data)
+}
+
+func (o *Orders) publish(product sale.ProductID, desk bool, data []byte) uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.seq++
-	o.stored = append(o.stored, &stored{msg: sale.Message{Product: product, Epoch: o.epoch, Seq: o.seq,
+	o.stored = append(o.stored, &stored{msg: sale.Message{Product: product, Desk: desk, Epoch: o.epoch, Seq: o.seq,
 		StoredAt: time.Now(), Data: slices.Clone(data)}})
 	o.wake()
 	return o.seq
@@ -49,22 +59,39 @@ func (o *Orders) Publish(product sale.ProductID, data []byte) uint64 {
 func (o *Orders) Recreate(epoch string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.epoch, o.seq, o.stored = epoch, 0, nil
+	o.epoch, o.seq, o.stored, o.acked = epoch, 0, nil, map[sale.ProductID]uint64{}
 	o.wake()
 }
 
-// State is the stream as an audit reads it; the dead letters are the caller's.
-func (o *Orders) State() sale.QueueState {
+// Repair gives the stream a new epoch and leaves all else as it is.
+func (o *Orders) Repair(epoch string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	q := sale.QueueState{Epoch: o.epoch, LastSeq: o.seq, Queued: map[sale.ProductID]*sale.Sequences{}}
+	o.epoch = epoch
 	for _, s := range o.stored {
-		if q.Queued[s.msg.Product] == nil {
-			q.Queued[s.msg.Product] = &sale.Sequences{}
-		}
-		q.Queued[s.msg.Product].Add(s.msg.Seq)
+		s.msg.Epoch = epoch
 	}
-	return q
+	o.wake()
+}
+
+// Left are the product's messages that were not acknowledged, in sequence.
+func (o *Orders) Left(product sale.ProductID) []sale.Message {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var left []sale.Message
+	for _, s := range o.stored {
+		if s.msg.Product == product {
+			left = append(left, s.msg)
+		}
+	}
+	return left
+}
+
+// Witness is what the stream says of a product.
+func (o *Orders) Witness(product sale.ProductID) sale.Witness {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return sale.Witness{Epoch: o.epoch, Acked: o.acked[product], Last: o.seq, Mark: o.seq}
 }
 
 // Drained waits until every message was acknowledged.
@@ -127,7 +154,7 @@ func (o *Orders) take(product sale.ProductID) (sale.Delivery, time.Duration, <-c
 	}
 	s.delivered++
 	s.due = time.Now().Add(o.ackWait)
-	return &delivery{orders: o, stored: s, again: s.delivered > 1}, 0, nil
+	return &delivery{orders: o, stored: s, msg: s.msg, again: s.delivered > 1}, 0, nil
 }
 
 func (o *Orders) wake() {
@@ -138,10 +165,11 @@ func (o *Orders) wake() {
 type delivery struct {
 	orders *Orders
 	stored *stored
+	msg    sale.Message
 	again  bool
 }
 
-func (d *delivery) Message() *sale.Message { m := d.stored.msg; return &m }
+func (d *delivery) Message() *sale.Message { m := d.msg; return &m }
 func (d *delivery) Redelivered() bool      { return d.again }
 
 func (d *delivery) InProgress() error {
@@ -151,11 +179,16 @@ func (d *delivery) InProgress() error {
 	return nil
 }
 
-// Ack counts whoever holds the message now.
+// Ack counts, also where another holder has the message now.
 func (d *delivery) Ack() error {
 	d.orders.mu.Lock()
 	defer d.orders.mu.Unlock()
-	d.orders.stored = slices.DeleteFunc(d.orders.stored, func(s *stored) bool { return s == d.stored })
-	d.orders.wake()
+	o := d.orders
+	before := len(o.stored)
+	o.stored = slices.DeleteFunc(o.stored, func(s *stored) bool { return s == d.stored })
+	if len(o.stored) < before {
+		o.acked[d.msg.Product] = d.msg.Seq
+	}
+	o.wake()
 	return nil
 }

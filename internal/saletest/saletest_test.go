@@ -12,22 +12,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestFakeStocks(t *testing.T) {
-	saletest.TestStocks(t, func(*testing.T) saletest.StocksRig {
-		s := saletest.NewStocks()
-		return saletest.StocksRig{
-			Open: func(testing.TB) sale.Stocks { return s },
-			Seed: func(_ testing.TB, stock sale.Stock) { s.Seed(stock) },
-		}
-	})
-}
-
-func TestFakeLedger(t *testing.T) {
-	saletest.TestLedger(t, func(*testing.T) saletest.LedgerRig {
-		l := saletest.NewLedger()
-		return saletest.LedgerRig{
-			Open:     func(testing.TB) sale.Ledger { return l },
+func TestFakeHistory(t *testing.T) {
+	saletest.TestHistory(t, func(*testing.T) saletest.HistoryRig {
+		h := saletest.NewHistory()
+		return saletest.HistoryRig{
+			Open:     func(testing.TB) sale.History { return h },
 			Products: [2]sale.ProductID{"shirt", "mug"},
+			Delete:   func(_ testing.TB, p sale.ProductID) { h.Delete(p) },
 		}
 	})
 }
@@ -51,6 +42,9 @@ func TestFakeQueue(t *testing.T) {
 			Open: func(_ testing.TB, p sale.ProductID) (sale.Queue, func()) { return o.Queue(p), func() {} },
 			Publish: func(_ testing.TB, p sale.ProductID, data []byte) uint64 {
 				return o.Publish(p, data)
+			},
+			PublishDesk: func(_ testing.TB, p sale.ProductID, data []byte) uint64 {
+				return o.PublishDesk(p, data)
 			},
 			Products: [2]sale.ProductID{"shirt", "mug"},
 			AckWait:  ackWait, TakeOver: 5 * time.Second,

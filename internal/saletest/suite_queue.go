@@ -14,8 +14,9 @@ type QueueRig struct {
 	// Open gives another holder of the product's queue, as another instance would
 	// have one. Close ends it as an instance that dies would, or does nothing.
 	Open func(t testing.TB, product sale.ProductID) (q sale.Queue, closeHolder func())
-	// Publish stores a message and returns its sequence.
-	Publish func(t testing.TB, product sale.ProductID, data []byte) uint64
+	// Publish stores a message of orders and returns its sequence, PublishDesk one of
+	// desk lines.
+	Publish, PublishDesk func(t testing.TB, product sale.ProductID, data []byte) uint64
 	// Products are two products whose queues are empty.
 	Products [2]sale.ProductID
 	// AckWait is the time to redelivery of a message that nobody acknowledged, and
@@ -31,6 +32,7 @@ func TestQueue(t *testing.T, open func(t *testing.T) QueueRig) {
 		run  func(*testing.T, QueueRig)
 	}{
 		{"messages come in sequence, as they were stored", testSequence},
+		{"orders and desk stand in one line", testDesk},
 		{"the next one comes only after an acknowledgement", testOneInHand},
 		{"products do not mix", testApart},
 		{"an ended wait loses nothing", testEndedWait},
@@ -59,8 +61,8 @@ func testSequence(t *testing.T, rig QueueRig) {
 	for i := range messages {
 		d := next(t, q)
 		m := d.Message()
-		if want := fmt.Sprintf("message %d\n\x00\xff", i); string(m.Data) != want || m.Product != p {
-			t.Fatalf("%q of %s came, want %q", m.Data, m.Product, want)
+		if want := fmt.Sprintf("message %d\n\x00\xff", i); string(m.Data) != want || m.Product != p || m.Desk {
+			t.Fatalf("%q of %s came, of the desk: %v; want %q", m.Data, m.Product, m.Desk, want)
 		}
 		if d.Redelivered() {
 			t.Errorf("message %d says that it was delivered before", i)
@@ -76,6 +78,31 @@ func testSequence(t *testing.T, rig QueueRig) {
 		}
 		if i == messages-1 && m.Seq != last {
 			t.Errorf("the last message has sequence %d, publishing said %d", m.Seq, last)
+		}
+		ack(t, d)
+	}
+	wantNothing(t, rig, q)
+}
+
+func testDesk(t *testing.T, rig QueueRig) {
+	p := rig.Products[0]
+	q := holder(t, rig, p)
+	kinds := []bool{false, true, true, false, true, false}
+	var seqs []uint64
+	for i, desk := range kinds {
+		publish := rig.Publish
+		if desk {
+			publish = rig.PublishDesk
+		}
+		rig.PublishDesk(t, rig.Products[1], []byte("another product's desk"))
+		seqs = append(seqs, publish(t, p, fmt.Appendf(nil, "message %d", i)))
+	}
+	for i, desk := range kinds {
+		d := next(t, q)
+		m := d.Message()
+		wantSeq(t, d, seqs[i])
+		if want := fmt.Sprintf("message %d", i); string(m.Data) != want || m.Product != p || m.Desk != desk {
+			t.Errorf("%q of %s came, of the desk: %v; want %q, %v", m.Data, m.Product, m.Desk, want, desk)
 		}
 		ack(t, d)
 	}
