@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,7 +28,7 @@ const (
 	// and how long a look may take; the last one may take lastLook.
 	lookEvery = 2 * time.Second
 	lastLook  = 5 * time.Second
-	// lookBack bounds the ledger entries that a look reads one after another.
+	// lookBack bounds the links that a look reads one after another.
 	lookBack = 100
 )
 
@@ -48,7 +47,10 @@ func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order)
 		return Heard{}, fmt.Errorf("listen for the outcome: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
-	p := placed{conn: c, product: product, id: order.ID}
+	p := placed{history: NewHistory(c), product: product, id: order.ID}
+	if stream, err := c.stream(ctx, ordersStream); err == nil { // else the answer to the order says more
+		p.epoch = stream.CachedInfo().Config.Metadata[metaEpoch]
+	}
 	acking, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
 	ack, err := c.js.Publish(acking, ordersSubject(product), order.AppendLine(nil),
@@ -106,9 +108,10 @@ func (c *Conn) whyNobodyTook(ctx context.Context, product sale.ProductID) error 
 
 // placed is an order whose outcome may be stored by now.
 type placed struct {
-	conn    *Conn
+	history *History
 	product sale.ProductID
 	id      sale.OrderID
+	epoch   string
 	seq     uint64 // in the queue, 0: unknown
 }
 
@@ -134,95 +137,36 @@ func (p *placed) lastLook(ctx context.Context) (heard Heard, err error) {
 	return Heard{}, errors.Join(fmt.Errorf("order %s %s, but no outcome came: %w", p.id, where, context.Cause(ctx)), err)
 }
 
-// look finds the outcome, false while there is none. It goes to the entry that
-// decided the order's message, or to the newest if that message is unknown, and back
-// from there: the order may have been in an earlier message too, and is a duplicate
-// in this one.
+// look finds the outcome, false while there is none. It goes to the link that settled
+// the order's message, or to the newest if that message is unknown, and back from
+// there: the order may have been in an earlier message too, and is a duplicate in this
+// one.
 func (p *placed) look(ctx context.Context) (Heard, bool, error) {
-	d, err := openDecisions(ctx, p.conn, p.product)
-	if err != nil || d.newest == nil || d.before(d.newest, p.seq) {
+	var link StoredLink
+	var err error
+	if p.seq > 0 {
+		var found bool
+		link, found, err = p.history.SettledBy(ctx, p.product, sale.Position{Epoch: p.epoch, Seq: p.seq})
+		if err != nil || !found {
+			return Heard{}, false, err
+		}
+	} else if link, err = p.history.Newest(ctx, p.product); err != nil {
 		return Heard{}, false, err
 	}
-	n := d.newest.N
-	if p.seq > 0 {
-		if n, err = d.decided(ctx, p.seq); err != nil {
-			return Heard{}, false, err
-		}
-	}
-	for range min(n, lookBack) {
-		e, err := d.entry(ctx, n)
-		if err != nil {
-			return Heard{}, false, err
-		}
-		for _, s := range e.Statuses() {
+	for range lookBack {
+		for _, s := range link.Statuses() {
 			if s.ID == p.id {
 				return Heard{Outcome: s.Outcome.String(), Body: s.AppendJSON(nil)}, true, nil
 			}
 		}
-		n--
+		if link.before == 0 {
+			break
+		}
+		if link, err = p.history.Before(ctx, link); errors.Is(err, sale.ErrNoLink) {
+			break // written by hand; what was before it is too far to look
+		} else if err != nil {
+			return Heard{}, false, err
+		}
 	}
 	return Heard{}, false, nil
-}
-
-// decisions are a product's ledger up to the entry that its stock value holds, which
-// may not be in the ledger yet.
-type decisions struct {
-	product sale.ProductID
-	ledger  *Ledger
-	newest  *sale.Entry // nil: nothing was decided
-}
-
-func openDecisions(ctx context.Context, c *Conn, product sale.ProductID) (*decisions, error) {
-	stocks, err := OpenStocks(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	ledger, err := OpenLedger(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	stock, _, err := stocks.Load(ctx, product)
-	if err != nil {
-		return nil, err
-	}
-	d := &decisions{product: product, ledger: ledger}
-	if stock.Last != nil {
-		d.newest = stock.Entry()
-	}
-	return d, nil
-}
-
-func (d *decisions) entry(ctx context.Context, n uint64) (*sale.Entry, error) {
-	if n == d.newest.N {
-		return d.newest, nil
-	}
-	stored, err := d.ledger.Entry(ctx, d.product, n)
-	if err != nil {
-		return nil, err
-	}
-	return sale.DecodeEntry(stored)
-}
-
-// before tells whether an entry decided an earlier message than that of the queue
-// that is decided now.
-func (d *decisions) before(e *sale.Entry, seq uint64) bool {
-	return e.Epoch != d.newest.Epoch || e.Seq < seq
-}
-
-// decided is the first entry that is not before seq. Messages are decided in order
-// (P2), so it takes one read for every doubling of the ledger.
-func (d *decisions) decided(ctx context.Context, seq uint64) (uint64, error) {
-	var failed error
-	after := sort.Search(int(d.newest.N)-1, func(i int) bool {
-		if failed != nil {
-			return true
-		}
-		e, err := d.entry(ctx, uint64(i)+1)
-		if err != nil {
-			failed = err
-			return true
-		}
-		return !d.before(e, seq)
-	})
-	return uint64(after) + 1, failed
 }

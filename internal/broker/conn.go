@@ -31,8 +31,20 @@ type Options struct {
 	CA, Cert, Key string                     // PEM files for TLS
 	InProcess     nats.InProcessConnProvider // the embedded server; URLs is ignored
 	Context       string                     // of the nats CLI: servers, user, TLS and inbox prefix are its own
+	Timing        Timing                     // zero: DefaultTiming
 	Log           *slog.Logger
 }
+
+// Timing is the pace of the queue's consumers. All instances of a sale need the same;
+// only tests have another than the default.
+type Timing struct {
+	AckWait time.Duration // from a delivery to its repetition, without a report of progress
+	Pin     time.Duration // that a product stays with an instance that does not pull
+	Pull    time.Duration // that a pull waits at the server; shorter than Pin, since only a pull renews it
+}
+
+// DefaultTiming is that of the documents.
+var DefaultTiming = Timing{AckWait: 5 * time.Second, Pin: 5 * time.Second, Pull: 3 * time.Second}
 
 // Conn is the way to NATS: one connection on which orders and decisions travel,
 // and one for what is broadcast, so that a flood of statuses does not delay an
@@ -43,6 +55,7 @@ type Conn struct {
 	js        jetstream.JetStream // on orders
 	feed      jetstream.JetStream // on broadcast
 	embedded  bool                // in this process: there is no other server
+	timing    Timing
 	log       *slog.Logger
 	denied    context.Context // ended by the first subject that is denied
 	deny      context.CancelCauseFunc
@@ -61,7 +74,10 @@ const apiTimeout = 5 * time.Second
 // ever, and nothing that is published while disconnected is sent later: the
 // caller is told at once, and decides (P3).
 func Connect(o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, embedded: o.InProcess != nil}
+	c := &Conn{log: o.Log, embedded: o.InProcess != nil, timing: o.Timing}
+	if c.timing == (Timing{}) {
+		c.timing = DefaultTiming
+	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -243,6 +259,9 @@ func (c *Conn) Check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Beat is how often a message in hand must be reported as in progress.
+func (c *Conn) Beat() time.Duration { return c.timing.AckWait / 3 }
 
 // Connected tells whether both connections stand.
 func (c *Conn) Connected() bool { return c.orders.IsConnected() && c.broadcast.IsConnected() }

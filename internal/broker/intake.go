@@ -38,10 +38,11 @@ const Worth = 64
 // exactly as far as deciding is slower than arriving, and the next one is often in
 // the queue when the one before it is decided.
 type Intake struct {
-	conn  *Conn
-	book  *sale.Book
-	group Grouping
-	tell  *Announcer
+	conn      *Conn
+	book      *sale.Book
+	group     Grouping
+	announcer *Announcer
+	mark      *QueueMark // nil: none is kept
 
 	failing atomic.Pointer[failing] // nil: the last group heard of was stored
 
@@ -63,7 +64,7 @@ type lane struct {
 	orders  int           // in all of these groups
 	usual   int           // orders in the group sent last
 	pace    time.Duration // from sending to decision, a moving average
-	entry   uint64        // of the ledger, heard last
+	link    uint64        // number of the one heard last
 	epoch   string        // of settled
 	settled uint64        // highest sequence decided
 }
@@ -93,9 +94,10 @@ const (
 )
 
 // NewIntake makes the intake. The book tells it what was decided, and the
-// announcer says pending once the queue has acknowledged.
-func NewIntake(c *Conn, book *sale.Book, tell *Announcer, g Grouping) *Intake {
-	in := &Intake{conn: c, book: book, group: g, tell: tell, lanes: map[sale.ProductID]*lane{}}
+// announcer says pending once the queue has acknowledged. The mark, which may be nil,
+// remembers how far the queue has come.
+func NewIntake(c *Conn, book *sale.Book, announcer *Announcer, mark *QueueMark, g Grouping) *Intake {
+	in := &Intake{conn: c, book: book, group: g, announcer: announcer, mark: mark, lanes: map[sale.ProductID]*lane{}}
 	book.OnApply(in.decided)
 	return in
 }
@@ -132,7 +134,9 @@ func (in *Intake) lane(product sale.ProductID) *lane {
 	defer in.mu.Unlock()
 	if l = in.lanes[product]; l == nil {
 		l = &lane{intake: in, product: product}
-		l.epoch, l.settled = in.book.Settled(product)
+		if p, ok := in.book.Product(product); ok {
+			l.epoch, l.settled = p.Queue.Epoch, p.Queue.Seq
+		}
 		in.lanes[product] = l
 	}
 	return l
@@ -221,9 +225,10 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 		return
 	}
 	l.intake.failing.Store(nil)
+	l.intake.mark.Note(ack.Sequence)
 	l.noteStored(s, ack.Sequence)
 	close(g.done) // those who wait for their 202 come before those who listen
-	l.intake.tell.pending(l.product, g.orders)
+	l.intake.announcer.pending(l.product, g.orders)
 }
 
 // answer waits for the queue's answer to a message that was sent, storeTimeout at
@@ -276,8 +281,8 @@ func (l *lane) noteStored(s *sent, seq uint64) {
 	l.release()
 }
 
-// decided is called for every ledger entry that this instance hears of, by whoever
-// brings it: two of them may overtake each other.
+// decided is called for every link that this instance hears of, by the worker or by the
+// feed: two of them may overtake each other.
 func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	in.mu.RLock()
 	l := in.lanes[product]
@@ -287,14 +292,14 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if head.N <= l.entry {
+	if head.N <= l.link {
 		return // the later one said as much, and more
 	}
-	l.entry = head.N
-	renewed := l.epoch != head.Epoch && l.epoch != "" // what was in the old queue is gone
-	l.epoch, l.settled = head.Epoch, head.Seq
+	l.link = head.N
+	renewed := l.epoch != head.Queue.Epoch && l.epoch != "" // what was in the old queue is gone
+	l.epoch, l.settled = head.Queue.Epoch, head.Queue.Seq
 	l.flight = slices.DeleteFunc(l.flight, func(s *sent) bool {
-		if s.seq == 0 || s.seq > head.Seq && !renewed {
+		if s.seq == 0 || s.seq > head.Queue.Seq && !renewed {
 			return false
 		}
 		l.orders -= s.orders
@@ -332,6 +337,10 @@ func (l *lane) release() {
 		l.send()
 	}
 }
+
+// storeFailed is the server's JSStreamStoreFailedF: a limit was met, and the
+// description says which.
+const storeFailed jetstream.ErrorCode = 10077
 
 func publishError(err error) error {
 	var api *jetstream.APIError

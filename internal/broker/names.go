@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"strconv"
 	"strings"
 
 	"firstcome/internal/sale"
@@ -10,17 +9,28 @@ import (
 // Streams, the bucket and the prefixes of subjects.
 const (
 	ordersStream = "ORDERS"
-	ledgerStream = "LEDGER"
 	deadStream   = "DEAD"
 	stockBucket  = "stock"
 	stockStream  = "KV_" + stockBucket
 	stockPrefix  = "$KV." + stockBucket + "."
 
 	ordersPrefix = "orders."
-	linePrefix   = "line."
+	deskPrefix   = "desk."
+	linePrefix   = "line." // before the subject of a queue message, where it is republished
 	ledgerPrefix = "ledger."
 	deadPrefix   = "dead."
 	statusPrefix = "status."
+)
+
+// oldLedger is the stream that only stores of an earlier layout have.
+const oldLedger = "LEDGER"
+
+// Metadata of the streams. A restore keeps them, and every replica has the same, which
+// is not true of the server's creation time.
+const (
+	metaEpoch = "firstcome_epoch" // of ORDERS: when it was made, RFC 3339; sequences of another epoch are others
+	metaFirst = "firstcome_first" // of ORDERS: the first sequence of the epoch; missing: 1
+	metaStore = "firstcome_store" // of KV_stock: a UUID made with the bucket
 )
 
 // Headers that firstcome sets.
@@ -37,15 +47,21 @@ const deciders = "deciders"
 
 func ordersSubject(p sale.ProductID) string { return ordersPrefix + string(p) }
 
-func ledgerSubject(p sale.ProductID, n uint64) string {
-	return ledgerPrefix + string(p) + "." + strconv.FormatUint(n, 10)
-}
+func deskSubject(p sale.ProductID) string { return deskPrefix + string(p) }
 
-// parseLedgerSubject is the inverse of ledgerSubject.
-func parseLedgerSubject(subject string) (p sale.ProductID, n uint64, ok bool) {
-	product, number, found := strings.Cut(strings.TrimPrefix(subject, ledgerPrefix), ".")
-	n, err := strconv.ParseUint(number, 10, 64)
-	return sale.ProductID(product), n, found && err == nil
+func stockSubject(p sale.ProductID) string { return stockPrefix + string(p) }
+
+// queueSubject reads a queue message's subject: whose it is, and whether it is the
+// desk's.
+func queueSubject(subject string) (p sale.ProductID, desk, ok bool) {
+	name, desk := strings.CutPrefix(subject, deskPrefix)
+	if !desk {
+		if name, ok = strings.CutPrefix(subject, ordersPrefix); !ok {
+			return "", false, false
+		}
+	}
+	p, err := sale.ParseProductID(name)
+	return p, desk, err == nil
 }
 
 func appendStatusSubject(dst []byte, s *sale.Status) []byte {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/sale"
@@ -17,24 +19,22 @@ import (
 type Layout struct {
 	Replicas    int
 	MaxMessages int64 // queue messages; a full queue refuses orders
-	Products    []sale.Stock
+	Products    []Product
 }
 
-// Beat is how often a message in hand must be reported as in progress.
-const Beat = ackWait / 3
+// Product is what a product begins with. A product that has a history keeps that,
+// whatever is said here.
+type Product struct {
+	ID            sale.ProductID
+	Supply        int64 // units
+	LimitPerBuyer int64 // units, 0: none
+}
 
 const (
-	ackWait = 5 * time.Second // to a redelivery
-	// pullExpiry is how long one pull waits at the server, pinTTL how long a
-	// product stays with a worker that does not pull: longer than a pull and the
-	// usual handling, since only a pull renews the pin.
-	pullExpiry = 3 * time.Second
-	pinTTL     = 5 * time.Second
-
 	maxWaiting = 512 // pulls of a product that wait at the server, one per instance
 
-	maxConsumers = 10_000 // of a stream; the server's own default is 1,000, watchers counted
-	history      = 64     // stock values kept per product
+	maxConsumers = 10_000        // of a stream; the server's own default is 1,000, watchers counted
+	forEver      = 1_000_000_000 // revisions of a product: never reached, and without a limit no discard policy holds
 	// Within these windows a message that is sent again is stored once: a group
 	// whose ack was lost, and a line that cannot be read, which may be met again.
 	ordersWindow = 2 * time.Minute
@@ -43,46 +43,47 @@ const (
 	minPayload = 1 << 20
 )
 
+// streams are the settings that matter. The metadata's values are those of streams that
+// are made now; of others only the names count.
 func (l Layout) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{{
 		Name:        ordersStream,
-		Description: "orders that wait for their decision, one durable consumer per product",
+		Description: "orders and desk lines that wait for their decision, one durable consumer per product",
 		Retention:   jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: l.Replicas,
 		Discard: jetstream.DiscardNew, MaxMsgs: l.MaxMessages,
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, MaxConsumers: maxConsumers, Duplicates: ordersWindow,
-		RePublish: &jetstream.RePublish{Source: "orders.*", Destination: "line.{{wildcard(1)}}"},
+		RePublish: &jetstream.RePublish{Source: ">", Destination: linePrefix + ">"},
+		Metadata:  map[string]string{metaEpoch: NewEpoch()},
 	}, {
-		Name:        ledgerStream,
-		Description: "what was decided, per product in order, each entry written once",
-		Subjects:    []string{"ledger.*.*"},
+		// A direct get may be answered by a replica that lags: that is good enough for the
+		// feed, which asks the leader where the end is, and never for a decision.
+		Name:        stockStream,
+		Description: "stock by product, every revision kept: the ledger",
+		Subjects:    []string{stockPrefix + ">"},
 		Retention:   jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: l.Replicas,
-		Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1,
+		Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: forEver,
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, MaxConsumers: maxConsumers,
+		RePublish: &jetstream.RePublish{Source: stockPrefix + "*", Destination: ledgerPrefix + "{{wildcard(1)}}"},
+		Metadata:  map[string]string{metaStore: uuid.NewString()},
 	}, {
 		Name:        deadStream,
 		Description: "queue lines that could not be read, as they came",
 		Subjects:    []string{"dead.*"},
 		Retention:   jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: l.Replicas,
 		Discard: jetstream.DiscardOld, AllowDirect: true, MaxConsumers: maxConsumers, Duplicates: deadWindow,
-	}, {
-		// What nats.go makes for a bucket, but for AllowDirect: a direct get may be
-		// answered by a stale replica, and this value decides.
-		Name:        stockStream,
-		Description: "stock by product, replaced by compare-and-swap only",
-		Subjects:    []string{stockPrefix + ">"},
-		Retention:   jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: l.Replicas,
-		Discard: jetstream.DiscardNew, MaxMsgsPerSubject: history,
-		AllowRollup: true, DenyDelete: true, AllowDirect: false, MaxConsumers: maxConsumers,
 	}}
 }
 
-func consumerConfig(p sale.ProductID) jetstream.ConsumerConfig {
+// NewEpoch names a queue that is made now.
+func NewEpoch() string { return sale.Instant(time.Now()).Format(time.RFC3339Nano) }
+
+func (c *Conn) consumerConfig(p sale.ProductID) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Name: string(p), Durable: string(p), FilterSubject: ordersSubject(p),
-		Description: "decides the orders of " + string(p) + ", one message at a time",
-		AckPolicy:   jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 1, MaxDeliver: -1,
+		Name: string(p), Durable: string(p), FilterSubjects: []string{deskSubject(p), ordersSubject(p)}, // sorted, for drift
+		Description: "decides the orders and desk lines of " + string(p) + ", one message at a time",
+		AckPolicy:   jetstream.AckExplicitPolicy, AckWait: c.timing.AckWait, MaxAckPending: 1, MaxDeliver: -1,
 		MaxWaiting: maxWaiting, ReplayPolicy: jetstream.ReplayInstantPolicy,
-		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{deciders}, PinnedTTL: pinTTL,
+		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{deciders}, PinnedTTL: c.timing.Pin,
 	}
 }
 
@@ -104,41 +105,103 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 			return err
 		}
 	}
-	var stocks *Stocks
-	err := afterCreation(ctx, func(ctx context.Context) (err error) {
-		stocks, err = ask(ctx, func(ctx context.Context) (*Stocks, error) { return OpenStocks(ctx, c) })
-		return err
-	})
-	if err != nil {
-		return err
-	}
+	history := NewHistory(c)
 	var drift []error
 	for _, p := range layout.Products {
-		err := afterCreation(ctx, func(ctx context.Context) error { return provisionConsumer(ctx, c, p.Product) })
+		err := afterCreation(ctx, func(ctx context.Context) error { return provisionConsumer(ctx, c, p.ID) })
 		if err != nil {
 			drift = append(drift, err)
 			continue
 		}
-		if err := stocks.Create(ctx, p); err != nil {
+		err = afterCreation(ctx, func(ctx context.Context) error { return provisionProduct(ctx, c, history, p) })
+		if err != nil {
 			return err
 		}
 	}
 	if len(drift) > 0 {
 		return errors.Join(drift...)
 	}
-	return sellAll(ctx, c, stocks)
+	return sellAll(ctx, c, history)
 }
 
-// sellAll sees to it that the queue takes every product that has a stock. Adding a
+// provisionProduct appends the product's first link, behind whatever the key holds. A
+// history that lacks its beginning is refused: begun again, it would sell what was sold.
+func provisionProduct(ctx context.Context, c *Conn, history *History, p Product) error {
+	for {
+		found, last, err := history.began(ctx, p.ID)
+		if err != nil || found {
+			return err
+		}
+		stream, err := c.stream(ctx, ordersStream)
+		if err != nil {
+			return fmt.Errorf("look up stream %s: %w", ordersStream, err)
+		}
+		link, err := sale.NewProduct(p.ID, p.Supply, p.LimitPerBuyer, stream.CachedInfo().Config.Metadata[metaEpoch], time.Now())
+		if err != nil {
+			return fmt.Errorf("product %s: %w", p.ID, err)
+		}
+		_, err = history.Append(ctx, p.ID, last, link.Encode())
+		if !errors.Is(err, sale.ErrConflict) { // else another instance was first
+			return err
+		}
+	}
+}
+
+// began tells whether the product has its first link, and which value is the last if
+// not. Its error wraps ErrCut if there are later links only.
+func (h *History) began(ctx context.Context, p sale.ProductID) (found bool, last sale.Seq, err error) {
+	var cut uint64
+	for {
+		seq, value, err := h.Next(ctx, p, last)
+		if errors.Is(err, sale.ErrNotFound) {
+			if cut > 0 {
+				return false, last, fmt.Errorf("product %s: %w: its first link is number %d", p, ErrCut, cut)
+			}
+			return false, last, nil
+		}
+		if err != nil {
+			return false, last, err
+		}
+		head := sale.Head{Stock: sale.Stock{Product: p}}
+		if _, err := head.Continue(value); err == nil || errors.Is(err, sale.ErrNewer) {
+			return true, seq, nil // what cannot be read here is told by whoever follows it
+		}
+		if link, err := sale.ReadLink(value); cut == 0 && err == nil && link.Product == p && link.N > 1 {
+			cut = link.N
+		}
+		last = seq
+	}
+}
+
+// sellAll sees to it that the queue takes every product that has a history. Adding a
 // subject replaces the whole list, so of two instances that add one at the same time
-// the later undoes the other's. Each has made its products' stock before it looks
-// here, and so whoever looks after the last change finds what is missing.
-func sellAll(ctx context.Context, c *Conn, stocks *Stocks) error {
-	products, err := ask(ctx, stocks.Products)
+// the later undoes the other's. Each has begun its products' histories before it looks
+// here, so the last one to look finds what is missing.
+func sellAll(ctx context.Context, c *Conn, history *History) error {
+	products, err := ask(ctx, history.sold)
 	if err != nil {
 		return err
 	}
 	return addSubjects(ctx, c, products)
+}
+
+// sold lists the products that have a history. Its error wraps ErrCut if one of them
+// lacks its beginning.
+func (h *History) sold(ctx context.Context) (products []sale.ProductID, err error) {
+	keys, err := h.Products(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range keys {
+		found, _, err := h.began(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			products = append(products, p)
+		}
+	}
+	return products, nil
 }
 
 // afterCreation repeats a step that does not find its stream yet: in a cluster, the
@@ -146,7 +209,7 @@ func sellAll(ctx context.Context, c *Conn, stocks *Stocks) error {
 func afterCreation(ctx context.Context, step func(context.Context) error) error {
 	var err error
 	_ = retry(ctx, func() error { // err is what the last attempt said
-		if err = step(ctx); errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		if err = step(ctx); errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 			return err
 		}
 		return nil
@@ -154,8 +217,15 @@ func afterCreation(ctx context.Context, step func(context.Context) error) error 
 	return err
 }
 
-// inspect looks for drift in the streams that exist.
+// inspect looks for a store of an earlier layout, and for drift in the streams that
+// exist.
 func inspect(ctx context.Context, c *Conn, streams []jetstream.StreamConfig) error {
+	switch _, err := c.stream(ctx, oldLedger); {
+	case err == nil:
+		return fmt.Errorf("stream %s: %w", oldLedger, ErrOldStore)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("look up stream %s: %w", oldLedger, err)
+	}
 	var drift []error
 	for _, want := range streams {
 		stream, err := c.stream(ctx, want.Name)
@@ -170,12 +240,12 @@ func inspect(ctx context.Context, c *Conn, streams []jetstream.StreamConfig) err
 	return errors.Join(drift...)
 }
 
-func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, products []sale.Stock) error {
+func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, products []Product) error {
 	var ids []sale.ProductID
 	if want.Name == ordersStream {
 		for _, p := range products {
-			ids = append(ids, p.Product)
-			want.Subjects = append(want.Subjects, ordersSubject(p.Product))
+			ids = append(ids, p.ID)
+			want.Subjects = append(want.Subjects, ordersSubject(p.ID), deskSubject(p.ID))
 		}
 		if len(want.Subjects) == 0 {
 			return ErrNoProduct
@@ -229,8 +299,10 @@ func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error 
 		config := stream.CachedInfo().Config
 		var missing []string
 		for _, p := range products {
-			if s := ordersSubject(p); !slices.Contains(config.Subjects, s) {
-				missing = append(missing, s)
+			for _, s := range []string{ordersSubject(p), deskSubject(p)} {
+				if !slices.Contains(config.Subjects, s) {
+					missing = append(missing, s)
+				}
 			}
 		}
 		if len(missing) == 0 {
@@ -245,7 +317,7 @@ func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error 
 }
 
 func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
-	want := consumerConfig(p)
+	want := c.consumerConfig(p)
 	consumer, err := c.consumer(ctx, p)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		// Creating, never updating: if it came into being meanwhile with other
@@ -277,6 +349,9 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 		}
 		have := stream.CachedInfo().Config
 		want.Replicas, want.MaxMsgs = have.Replicas, have.MaxMsgs
+		if want.Name == stockStream && have.Metadata[metaStore] == "" && have.MaxMsgsPerSubject > 0 && have.MaxMsgsPerSubject < forEver && have.RePublish == nil {
+			return fmt.Errorf("bucket %s: %w", stockBucket, ErrOldStore)
+		}
 		problems = append(problems, streamDrift(want, have))
 		if want.Name == ordersStream {
 			sold = have.Subjects
@@ -285,11 +360,7 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	stocks, err := OpenStocks(ctx, c)
-	if err != nil {
-		return err
-	}
-	products, err := stocks.Products(ctx)
+	products, err := NewHistory(c).sold(ctx)
 	if err != nil {
 		return err
 	}
@@ -300,14 +371,16 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 }
 
 func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string) error {
-	if !slices.Contains(sold, ordersSubject(p)) {
-		return fmt.Errorf("stream %s does not take %s", ordersStream, ordersSubject(p))
+	for _, s := range []string{ordersSubject(p), deskSubject(p)} {
+		if !slices.Contains(sold, s) {
+			return fmt.Errorf("stream %s does not take %s", ordersStream, s)
+		}
 	}
 	consumer, err := c.consumer(ctx, p)
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 	}
-	return consumerDrift(consumerConfig(p), consumer.CachedInfo().Config)
+	return consumerDrift(c.consumerConfig(p), consumer.CachedInfo().Config)
 }
 
 // ask repeats a request that stays without an answer: while a cluster is making a

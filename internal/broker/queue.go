@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,6 +19,9 @@ type Queue struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	product sale.ProductID
+	want    jetstream.ConsumerConfig
+	pulls   time.Duration // how long one waits at the server
+	witness Witnesses
 
 	pull       *puller // nil: not open
 	back       chan struct{}
@@ -28,9 +32,21 @@ type Queue struct {
 	hand       *delivery // handed out last, and not acknowledged
 }
 
+// Witnesses are what a queue is compared with whenever it is opened: an order that only
+// one side remembers must not be sold again, nor be lost (P3).
+type Witnesses struct {
+	// Newest is the position of the product's newest link, by the history's leader. Nil:
+	// nothing is compared.
+	Newest func(context.Context) (sale.Position, error)
+	// Mark is the highest sequence of that epoch that the queue is known to have
+	// confirmed, 0 if none is. Nil: none is known.
+	Mark func(epoch string) uint64
+}
+
 // NewQueue makes the queue of a product whose consumer exists.
-func NewQueue(c *Conn, product sale.ProductID) *Queue {
-	q := &Queue{nc: c.orders, js: c.js, product: product, back: make(chan struct{}, 1)}
+func NewQueue(c *Conn, product sale.ProductID, witness Witnesses) *Queue {
+	q := &Queue{nc: c.orders, js: c.js, product: product, want: c.consumerConfig(product), pulls: c.timing.Pull,
+		witness: witness, back: make(chan struct{}, 1)}
 	c.OnReturn(func() {
 		select {
 		case q.back <- struct{}{}:
@@ -60,7 +76,7 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 	return nil, fmt.Errorf("consumer %s: %w", q.product, err)
 }
 
-// open reads the epoch before it pulls.
+// open reads the epoch and hears the witnesses before it pulls.
 func (q *Queue) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -72,31 +88,65 @@ func (q *Queue) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", q.product, err)
 	}
-	if err := consumerDrift(consumerConfig(q.product), consumer.CachedInfo().Config); err != nil {
+	if err := consumerDrift(q.want, consumer.CachedInfo().Config); err != nil {
 		return err
 	}
-	if q.pull, err = newPuller(q.nc, q.product, q.back); err != nil {
+	if err := q.compare(ctx, stream, consumer.CachedInfo()); err != nil {
+		return err
+	}
+	if q.pull, err = newPuller(q.nc, q.product, q.pulls, q.back); err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
 	}
 	q.delivered = 0
 	return nil
 }
 
-// look reads the stream's creation time, which is the epoch of all that its
-// consumer can deliver.
+// compare asks queue and history about each other, in the order in which what is told
+// stays true while others decide: what was acknowledged, the newest link, the end.
+func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *jetstream.ConsumerInfo) error {
+	if q.witness.Newest == nil {
+		return nil
+	}
+	w := sale.Witness{Epoch: q.epoch, Acked: acknowledged(consumer)}
+	newest, err := q.witness.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := head(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if w.Last = info.State.LastSeq; q.witness.Mark != nil {
+		w.Mark = q.witness.Mark(q.epoch)
+	}
+	return w.Check(newest)
+}
+
+// acknowledged is the highest sequence up to which the consumer saw everything
+// acknowledged. One that was just made reports a floor that nobody acknowledged.
+func acknowledged(consumer *jetstream.ConsumerInfo) uint64 {
+	if consumer.AckFloor.Consumer == 0 {
+		return 0
+	}
+	return consumer.AckFloor.Stream
+}
+
+// look reads the stream's epoch, which is that of all that its consumer can deliver.
 func (q *Queue) look(ctx context.Context) (jetstream.Stream, error) {
 	reconnects := q.reconnected()
 	stream, err := q.js.Stream(ctx, ordersStream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", ordersStream, err)
 	}
-	q.epoch, q.reconnects = epochOf(stream.CachedInfo()), reconnects
+	epoch := stream.CachedInfo().Config.Metadata[metaEpoch]
+	if epoch == "" {
+		return nil, fmt.Errorf("stream %s %w: metadata %s is missing", ordersStream, ErrDrift, metaEpoch)
+	}
+	q.epoch, q.reconnects = epoch, reconnects
 	return stream, nil
 }
 
 func (q *Queue) reconnected() uint64 { return q.js.Conn().Stats().Reconnects }
-
-func epochOf(info *jetstream.StreamInfo) string { return info.Created.UTC().Format(time.RFC3339Nano) }
 
 // delivery is the message with its epoch. A stream that is deleted says so to the
 // pulls that wait, not to a holder who was busy or cut off; but the consumer of
@@ -117,7 +167,7 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 	}
 	q.delivered = meta.Sequence.Consumer
 	q.hand = &delivery{queue: q, msg: msg, again: meta.NumDelivered > 1, m: sale.Message{
-		Product: q.product, Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}
+		Product: q.product, Desk: strings.HasPrefix(msg.Subject, deskPrefix), Epoch: q.epoch, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp, Data: msg.Data}}
 	return q.hand, nil
 }
 

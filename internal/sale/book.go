@@ -184,7 +184,14 @@ func (b *Book) fold(id ProductID, seq Seq, next func(*Head) (*Link, error)) erro
 func (b *Book) foldLocked(id ProductID, seq Seq, next func(*Head) (*Link, error)) (head Head, applied bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.shelf(id)
+	s := b.find(id)
+	if s == nil { // anybody who may write to the bucket can make up a name: only a link makes a product
+		fresh := Head{Stock: Stock{Product: id}}
+		if _, err := next(&fresh); errors.Is(err, ErrNoLink) {
+			return fresh, false, err
+		}
+		s = b.shelf(id)
+	}
 	if s.stopped != nil || seq <= s.seen {
 		return s.head, false, s.stopped
 	}

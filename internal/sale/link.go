@@ -256,3 +256,13 @@ func (l *Link) Statuses() []Status {
 	}
 	return statuses
 }
+
+// ReadLink reads a stored value by itself, without the link that it hangs on: for
+// showing it, not for deciding on it. Its error wraps ErrNoLink or ErrNewer.
+func ReadLink(value []byte) (*Link, error) {
+	link := &Link{}
+	if readOwnLink(value, link) {
+		return link, nil
+	}
+	return link, (&Head{}).readLink(value, link)
+}

@@ -82,7 +82,7 @@ func (w *isolationWatch) run(ctx context.Context, every, patience time.Duration)
 func reaches(ctx context.Context, js jetstream.JetStream) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	streams := []string{ordersStream, ledgerStream, stockStream, deadStream}
+	streams := []string{ordersStream, stockStream, deadStream}
 	answers := make(chan bool, len(streams))
 	for _, name := range streams {
 		go func() { answers <- reachesLeader(ctx, js, name) }()

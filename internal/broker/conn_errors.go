@@ -11,6 +11,8 @@ import (
 	"net/url"
 
 	"github.com/nats-io/nats.go"
+
+	"firstcome/internal/sale"
 )
 
 // ErrTooOld is wrapped when the server lacks something that waiting will not bring.
@@ -24,10 +26,17 @@ var ErrRefused = errors.New("NATS refuses this client")
 // or a context is missing or is not what it should be, or a URL cannot be read.
 var ErrSettings = errors.New("the settings of the connection are wrong")
 
+// ErrCut is wrapped when the stored history lacks a part of itself: an instance that
+// began on the rest could sell what was sold.
+var ErrCut = errors.New("the history is cut")
+
+// ErrOldStore is wrapped when a store was made by an earlier firstcome.
+var ErrOldStore = errors.New("the store is of an earlier firstcome, which keeps its ledger in another place: finish its sale with that version, then begin with an empty store directory or NATS account")
+
 // Final tells whether err is one that waiting does not mend, as it does for a
 // cluster that is merely not there yet.
 func Final(err error) bool {
-	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct} {
+	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct, ErrCut, ErrOldStore, sale.ErrNewer} {
 		if errors.Is(err, final) {
 			return true
 		}

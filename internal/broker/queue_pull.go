@@ -28,16 +28,18 @@ type puller struct {
 	sub     *nats.Subscription
 	arrived chan *nats.Msg
 	back    chan struct{} // has room for one: the connection was lost, and with it the pull
+	expiry  time.Duration // of a pull
 	pulls   uint64
 	current string    // answer subject of the newest
 	heard   time.Time // last sign of it; zero: it does not wait at the server any more
 	pin     string    // as the server named it; "": none yet
 }
 
-const (
-	heartbeat = pullExpiry / 3 // of the server, while a pull waits
-	silence   = 2 * heartbeat  // then the pull is lost
+// beatsPerPull is how often the server is heard while a pull waits. When it has been
+// silent for two beats the pull is lost.
+const beatsPerPull = 3
 
+const (
 	// arrivals is room for one message and what the server says of a few pulls. What
 	// finds it full is dropped by the client: a word is missed, a message comes again.
 	arrivals = 64
@@ -61,8 +63,8 @@ const (
 )
 
 // newPuller begins to listen. back is told of every reconnect.
-func newPuller(nc *nats.Conn, product sale.ProductID, back chan struct{}) (*puller, error) {
-	p := &puller{nc: nc, ask: "$JS.API.CONSUMER.MSG.NEXT." + ordersStream + "." + string(product),
+func newPuller(nc *nats.Conn, product sale.ProductID, expiry time.Duration, back chan struct{}) (*puller, error) {
+	p := &puller{nc: nc, expiry: expiry, ask: "$JS.API.CONSUMER.MSG.NEXT." + ordersStream + "." + string(product),
 		arrived: make(chan *nats.Msg, arrivals), back: back}
 	p.inbox = nc.NewInbox() + "."
 	var err error
@@ -126,7 +128,7 @@ func last(h nats.Header, key string) string {
 
 // request sends a pull for one message.
 func (p *puller) request() error {
-	ask := fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d,"group":%q`, pullExpiry, heartbeat, deciders)
+	ask := fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d,"group":%q`, p.expiry, p.expiry/beatsPerPull, deciders)
 	if p.pin != "" {
 		ask = append(append(ask, `,"id":`...), strconv.Quote(p.pin)...)
 	}
@@ -142,7 +144,7 @@ func (p *puller) hear(ctx context.Context) (*nats.Msg, error) {
 		return msg, nil
 	default:
 	}
-	timer := time.NewTimer(time.Until(p.heard.Add(silence)))
+	timer := time.NewTimer(time.Until(p.heard.Add(2 * p.expiry / beatsPerPull)))
 	defer timer.Stop()
 	select {
 	case msg := <-p.arrived:

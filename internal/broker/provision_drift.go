@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"firstcome/internal/sale"
 )
 
 // ErrDrift is wrapped when something exists with other settings than firstcome
@@ -25,7 +23,17 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	if want.Name != ordersStream {
 		d.note("subjects", want.Subjects, have.Subjects)
 	} else if slices.ContainsFunc(have.Subjects, isNoProducts) { // products come and go
-		d = append(d, fmt.Sprintf("subjects is %v, not orders.<product> for each product", have.Subjects))
+		d = append(d, fmt.Sprintf("subjects is %v, not orders.<product> and desk.<product> for each product", have.Subjects))
+	}
+	for name := range want.Metadata {
+		if have.Metadata[name] == "" {
+			d = append(d, fmt.Sprintf("metadata %s is missing", name))
+		}
+	}
+	if epoch := have.Metadata[metaEpoch]; epoch != "" {
+		if _, err := time.Parse(time.RFC3339Nano, epoch); err != nil {
+			d = append(d, fmt.Sprintf("metadata %s is %q, not an RFC 3339 time", metaEpoch, epoch))
+		}
 	}
 	d.note("retention", want.Retention, have.Retention)
 	d.note("storage", want.Storage, have.Storage)
@@ -59,9 +67,8 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 // isNoProducts tells of a subject that is not one product's: a wildcard takes orders
 // that nobody decides and nobody can remove.
 func isNoProducts(subject string) bool {
-	name, ok := strings.CutPrefix(subject, ordersPrefix)
-	_, err := sale.ParseProductID(name)
-	return !ok || err != nil
+	_, _, ok := queueSubject(subject)
+	return !ok
 }
 
 // consumerDrift compares what the order of decisions, and that they are made at all,
@@ -69,7 +76,7 @@ func isNoProducts(subject string) bool {
 // those do not matter; replicas the server keeps equal to the queue's.
 func consumerDrift(want, have jetstream.ConsumerConfig) error {
 	var d drift
-	d.note("filter_subject", want.FilterSubject, have.FilterSubject)
+	d.note("filter_subjects", want.FilterSubjects, slices.Sorted(slices.Values(have.FilterSubjects)))
 	d.note("ack_policy", want.AckPolicy, have.AckPolicy)
 	d.note("ack_wait", want.AckWait, have.AckWait)
 	d.note("max_ack_pending", want.MaxAckPending, have.MaxAckPending)

@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
+)
+
+// QueueState is what stands in the queue, for an audit.
+type QueueState struct {
+	Epoch       string
+	First, Last uint64 // sequences that the queue has given out in this epoch
+	// Acked is how far each product's consumer has seen everything acknowledged. It was
+	// read before any history.
+	Acked map[sale.ProductID]uint64
+}
+
+// ReadAcked reads how far the products have come. An audit reads it before the history,
+// so that a sale may go on meanwhile.
+func ReadAcked(ctx context.Context, c *Conn) (q QueueState, err error) {
+	stream, err := c.stream(ctx, ordersStream)
+	if err != nil {
+		return q, fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	info, err := head(ctx, stream)
+	if err != nil {
+		return q, err
+	}
+	if q.Epoch = info.Config.Metadata[metaEpoch]; q.Epoch == "" {
+		return q, fmt.Errorf("stream %s %w: metadata %s is missing", ordersStream, ErrDrift, metaEpoch)
+	}
+	q.First = 1
+	if first, err := strconv.ParseUint(info.Config.Metadata[metaFirst], 10, 64); err == nil {
+		q.First = first
+	}
+	q.Last = info.State.LastSeq
+	q.Acked = map[sale.ProductID]uint64{}
+	for _, subject := range info.Config.Subjects {
+		p, _, ok := queueSubject(subject)
+		if _, known := q.Acked[p]; !ok || known {
+			continue
+		}
+		consumer, err := c.consumer(ctx, p)
+		switch {
+		case errors.Is(err, jetstream.ErrConsumerNotFound):
+			continue // nothing was acknowledged that it could tell of
+		case err != nil:
+			return q, fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
+		}
+		q.Acked[p] = acknowledged(consumer.CachedInfo())
+	}
+	return q, nil
+}
+
+// ReadQueue visits every message that stands in the queue up to a sequence.
+func ReadQueue(ctx context.Context, c *Conn, to uint64, visit func(product sale.ProductID, seq uint64)) error {
+	stream, err := c.stream(ctx, ordersStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	info, err := head(ctx, stream)
+	if err != nil {
+		return err
+	}
+	return readStream(ctx, c, ordersStream, max(1, info.State.FirstSeq), to, func(msg *storedMsg) {
+		if p, _, ok := queueSubject(msg.Subject); ok {
+			visit(p, msg.Seq)
+		}
+	})
+}
+
+// ReadHistory visits every revision that the bucket holds, in the order in which they
+// were stored, and returns how many there are and how many it lacks: nothing is ever
+// deleted from a history that is whole. progress is called now and then with the share
+// that was read.
+func ReadHistory(ctx context.Context, c *Conn, visit func(product sale.ProductID, seq sale.Seq, value []byte), progress func(done, total uint64)) (missing uint64, err error) {
+	stream, err := c.feed.Stream(ctx, stockStream)
+	if err != nil {
+		return 0, fmt.Errorf("bucket %s: %w", stockBucket, err)
+	}
+	info, err := head(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	var read uint64
+	err = readStream(ctx, c, stockStream, 1, info.State.LastSeq, func(msg *storedMsg) {
+		if read++; read%1000 == 0 {
+			progress(msg.Seq, info.State.LastSeq)
+		}
+		if p, err := sale.ParseProductID(strings.TrimPrefix(msg.Subject, stockPrefix)); err == nil {
+			visit(p, sale.Seq(msg.Seq), msg.Data)
+		}
+	})
+	return info.State.LastSeq - read, err
+}

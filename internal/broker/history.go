@@ -1,0 +1,203 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firstcome/internal/sale"
+)
+
+// History implements sale.History with the bucket "stock", which keeps every revision.
+type History struct {
+	nc *nats.Conn
+	js jetstream.JetStream
+}
+
+// NewHistory makes the history of a bucket that exists.
+func NewHistory(c *Conn) *History { return &History{nc: c.orders, js: c.js} }
+
+// What the server says of a lost compare-and-swap: 10071 on one copy, 10164 on three.
+const (
+	wrongLastSequence         jetstream.ErrorCode = 10071
+	wrongLastSequenceConstant jetstream.ErrorCode = 10164
+)
+
+// Append implements sale.History.
+func (h *History) Append(ctx context.Context, product sale.ProductID, after sale.Seq, revision []byte) (sale.Seq, error) {
+	ack, err := h.js.Publish(ctx, stockSubject(product), revision, jetstream.WithExpectStream(stockStream),
+		jetstream.WithExpectLastSequencePerSubject(uint64(after)), jetstream.WithRetryAttempts(0))
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == wrongLastSequence || api.ErrorCode == wrongLastSequenceConstant) {
+		return 0, fmt.Errorf("history of %s: %w", product, sale.ErrConflict)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("history of %s: %w", product, err)
+	}
+	return sale.Seq(ack.Sequence), nil
+}
+
+// Next implements sale.History. It asks the leader: a direct get may be answered by a
+// stale replica, and on this answer hangs what is sold.
+func (h *History) Next(ctx context.Context, product sale.ProductID, after sale.Seq) (sale.Seq, []byte, error) {
+	msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, after+1, stockSubject(product)))
+	if err != nil {
+		return 0, nil, fmt.Errorf("history of %s: %w", product, err)
+	}
+	return sale.Seq(msg.Seq), msg.Data, nil
+}
+
+// StoredLink is a link with the revision that holds it.
+type StoredLink struct {
+	*sale.Link
+	Revision sale.Seq
+	Value    []byte   // as stored
+	before   sale.Seq // the revision that it was appended after; 0: none, or unknown
+}
+
+// Newest reads the product's newest link. Usually it is the newest value, which the
+// link before proves: whoever appends a link says after which revision. Else somebody
+// has written into the bucket, and the whole history is read. ErrNotFound: there is no
+// link.
+func (h *History) Newest(ctx context.Context, product sale.ProductID) (StoredLink, error) {
+	link, err := h.last(ctx, product)
+	if err == nil && link.N == 1 && link.Prev == "" {
+		return link, nil
+	}
+	if err == nil {
+		before, readErr := h.read(ctx, link.before)
+		if readErr == nil && before.Product == product && before.N+1 == link.N && sale.HashOf(before.Value) == link.Prev {
+			return link, nil
+		}
+		err = errors.Join(readErr, sale.ErrNoLink)
+	}
+	if errors.Is(err, sale.ErrNoLink) {
+		return h.fold(ctx, product)
+	}
+	return StoredLink{}, err
+}
+
+// last reads the newest value as a link.
+func (h *History) last(ctx context.Context, product sale.ProductID) (StoredLink, error) {
+	msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"last_by_subj":%q}`, stockSubject(product)))
+	if err != nil {
+		return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
+	}
+	return storedLink(msg)
+}
+
+// read reads one revision as a link.
+func (h *History) read(ctx context.Context, revision sale.Seq) (StoredLink, error) {
+	if revision == 0 {
+		return StoredLink{}, sale.ErrNoLink
+	}
+	msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"seq":%d}`, revision))
+	if err != nil {
+		return StoredLink{}, fmt.Errorf("revision %d: %w", revision, err)
+	}
+	return storedLink(msg)
+}
+
+func storedLink(msg *storedMsg) (StoredLink, error) {
+	link, err := sale.ReadLink(msg.Data)
+	if err != nil {
+		return StoredLink{}, fmt.Errorf("revision %d: %w", msg.Seq, err)
+	}
+	before, _ := strconv.ParseUint(last(msg.header, jetstream.ExpectedLastSubjSeqHeader), 10, 64) // 0: it was not appended
+	return StoredLink{Link: link, Revision: sale.Seq(msg.Seq), Value: msg.Data, before: sale.Seq(before)}, nil
+}
+
+// fold reads the product's history from its beginning.
+func (h *History) fold(ctx context.Context, product sale.ProductID) (newest StoredLink, err error) {
+	head := sale.Head{Stock: sale.Stock{Product: product}}
+	for at := sale.Seq(0); ; {
+		seq, value, err := h.Next(ctx, product, at)
+		if errors.Is(err, sale.ErrNotFound) && newest.Link != nil {
+			return newest, nil
+		}
+		if err != nil {
+			return StoredLink{}, err
+		}
+		at = seq
+		link, err := head.Continue(value)
+		switch {
+		case err == nil:
+			before := newest.Revision
+			newest = StoredLink{Link: link, Revision: seq, Value: value, before: before}
+		case errors.Is(err, sale.ErrNewer):
+			return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
+		}
+	}
+}
+
+// Before reads the link that the given one continues.
+func (h *History) Before(ctx context.Context, link StoredLink) (StoredLink, error) {
+	return h.read(ctx, link.before)
+}
+
+// SettledBy finds the link that settled the message at a position, false if none has
+// yet. Messages are settled in order (P2), so it takes one read for every doubling of
+// the history.
+func (h *History) SettledBy(ctx context.Context, product sale.ProductID, at sale.Position) (StoredLink, bool, error) {
+	newest, err := h.Newest(ctx, product)
+	if err != nil || newest.Queue.Epoch != at.Epoch || newest.Queue.Seq < at.Seq {
+		return StoredLink{}, false, err
+	}
+	low, high := sale.Seq(0), newest.Revision-1 // the link is the first one after a revision of low to high
+	found := newest
+	for low < high {
+		middle := low + (high-low)/2
+		link, err := h.linkAfter(ctx, product, middle)
+		if err != nil {
+			return StoredLink{}, false, err
+		}
+		if link.Queue.Epoch == at.Epoch && link.Queue.Seq >= at.Seq {
+			found, high = link, middle
+		} else {
+			low = link.Revision
+		}
+	}
+	return found, found.Queue == at, nil
+}
+
+// linkAfter reads the first value after a revision that can be read as a link.
+func (h *History) linkAfter(ctx context.Context, product sale.ProductID, after sale.Seq) (StoredLink, error) {
+	for {
+		msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, after+1, stockSubject(product)))
+		if err != nil {
+			return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
+		}
+		link, err := storedLink(msg)
+		if err == nil {
+			return link, nil
+		}
+		after = sale.Seq(msg.Seq)
+	}
+}
+
+// Products lists the keys of the bucket that are product ids. Not every one of them
+// needs to have a link.
+func (h *History) Products(ctx context.Context) ([]sale.ProductID, error) {
+	stream, err := h.js.Stream(ctx, stockStream)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", stockBucket, err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(stockPrefix+">"))
+	if err != nil {
+		return nil, fmt.Errorf("list bucket %s: %w", stockBucket, err)
+	}
+	var products []sale.ProductID
+	for subject := range info.State.Subjects {
+		if p, err := sale.ParseProductID(strings.TrimPrefix(subject, stockPrefix)); err == nil {
+			products = append(products, p)
+		}
+	}
+	slices.Sort(products)
+	return products, nil
+}

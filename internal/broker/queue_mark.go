@@ -1,0 +1,126 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// QueueMark remembers, in a file beside the store, the highest sequence that the queue
+// confirmed to this instance: a queue that ends before it has lost orders that buyers
+// hold a 202 for (P3). It is for an embedded server, whose disk is the only witness.
+type QueueMark struct {
+	path  string
+	epoch string
+	high  atomic.Uint64
+	saved uint64 // owned by Run
+}
+
+// markEvery is how often the mark is written: what a crash leaves out is a second's
+// orders, which the history witnesses besides.
+const markEvery = time.Second
+
+type markFile struct {
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+// ReadQueueMark reads a mark, zero if there is none.
+func ReadQueueMark(path string) (epoch string, seq uint64, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("read the queue's mark: %w", err)
+	}
+	var m markFile
+	if err := json.Unmarshal(b, &m); err != nil {
+		return "", 0, fmt.Errorf("read the queue's mark %s: %w", path, err)
+	}
+	return m.Epoch, m.Seq, nil
+}
+
+// OpenQueueMark goes on with the mark in a file, or begins one, for the queue of that
+// epoch.
+func OpenQueueMark(path, epoch string) (*QueueMark, error) {
+	m := &QueueMark{path: path, epoch: epoch}
+	was, seq, err := ReadQueueMark(path)
+	if err != nil {
+		return nil, err
+	}
+	if was == epoch {
+		m.high.Store(seq)
+		m.saved = seq
+	}
+	return m, nil
+}
+
+// Note notes that the queue has confirmed a sequence. It does nothing on a nil mark.
+func (m *QueueMark) Note(seq uint64) {
+	if m == nil {
+		return
+	}
+	for was := m.high.Load(); seq > was && !m.high.CompareAndSwap(was, seq); was = m.high.Load() {
+	}
+}
+
+// Seq is the mark of the queue of that epoch, 0 if it is another's.
+func (m *QueueMark) Seq(epoch string) uint64 {
+	if m == nil || m.epoch != epoch {
+		return 0
+	}
+	return m.high.Load()
+}
+
+// Run writes the mark once a second while it moves, and once more when ctx ends.
+func (m *QueueMark) Run(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	for ended := false; !ended; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ended = true
+		}
+		if err := m.save(); err != nil {
+			log.Warn("the queue's mark cannot be written", "err", err)
+		}
+	}
+}
+
+// save writes a file of its own and renames it, so that a crash leaves the one or the
+// other whole.
+func (m *QueueMark) save() error {
+	high := m.high.Load()
+	if high == m.saved {
+		return nil
+	}
+	b, err := json.Marshal(markFile{m.epoch, high})
+	if err != nil {
+		return err
+	}
+	next, err := os.CreateTemp(filepath.Dir(m.path), ".queue.mark-*")
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(b)
+	if err == nil {
+		err = next.Sync()
+	}
+	if err = errors.Join(err, next.Close()); err == nil {
+		err = os.Rename(next.Name(), m.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(next.Name()))
+	}
+	m.saved = high
+	return nil
+}
