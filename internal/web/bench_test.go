@@ -70,8 +70,8 @@ func BenchmarkBuySoldOut(b *testing.B) {
 	benchHandlerOf(b, s, benchBody, 409)
 }
 
-// BenchmarkBuyKeyed is an order with an Idempotency-Key that is new each time.
-func BenchmarkBuyKeyed(b *testing.B) {
+// BenchmarkBuyWithKey is an order with an Idempotency-Key that is new each time.
+func BenchmarkBuyWithKey(b *testing.B) {
 	benchHandler(b, benchBody, 202, "Idempotency-Key", "5b0f7a2e-8e6b-4b5a-9d0e-2f4c1c9f4f11")
 }
 
@@ -87,7 +87,7 @@ func BenchmarkBuyTCP(b *testing.B) {
 	benchTCP(b, addr)
 }
 
-// BenchmarkBareTCP is what the machine allows: a bare handler, as many bytes.
+// BenchmarkBareTCP is the same with a handler that does nothing, and as many bytes.
 func BenchmarkBareTCP(b *testing.B) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,8 +133,8 @@ func benchTCP(b *testing.B, addr string) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
 }
 
-// BenchmarkDeliver is a status to a buyer with one socket, without its write, and
-// to one without.
+// BenchmarkDeliver is a status to a buyer with one socket, without its write, and to a
+// buyer without a socket.
 func BenchmarkDeliver(b *testing.B) {
 	st := sale.Status{Order: sale.Order{ID: sale.KeyedID("a@b.de", "tshirt", "k"), Email: "a@b.de", Quantity: 1}, Product: "tshirt"}
 	status, token := st.AppendJSON(nil), st.Email.Token()
@@ -152,8 +152,8 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleSockets tells what an open socket costs in memory, both sides'
-// goroutines aside from the client's, which is bare TCP.
+// BenchmarkIdleSockets measures the memory of an open socket with its goroutines. The
+// client is bare TCP and has none.
 func BenchmarkIdleSockets(b *testing.B) {
 	w := newTown(b, "tshirt")
 	s, addr := open(b, w, nil)

@@ -19,7 +19,7 @@ var (
 
 // buy takes an order. The checks come in a fixed order: origin (guard), size
 // (fasthttp, unreadable), type, fields, product, replay, rate limit, door, queue.
-// Nothing that is refused has touched the queue.
+// A refused order has not touched the queue.
 func (s *Server) buy(c *fiber.Ctx) error {
 	head := &c.Request().Header
 	if slices.ContainsFunc(head.PeekAll(fiber.HeaderContentEncoding), func(coding []byte) bool { return len(coding) > 0 }) {
@@ -29,21 +29,21 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	w, err := f.check()
+	d, err := f.check()
 	if err != nil {
 		return err
 	}
-	key, keyed, err := idempotencyKey(head.PeekAll("Idempotency-Key"))
+	key, given, err := idempotencyKey(head.PeekAll("Idempotency-Key"))
 	if err != nil {
 		return err
 	}
-	product, err := s.product(w.product)
+	product, err := s.product(d.product)
 	if err != nil {
 		return err
 	}
-	w.product = product.Product
-	if keyed {
-		status, replayed, err := s.placeKeyed(c, &product, w, sale.KeyedID(w.email, w.product, key))
+	d.product = product.Product
+	if given {
+		status, replayed, err := s.placeOnce(c, &product, d, sale.KeyedID(d.email, d.product, key))
 		if err != nil {
 			return err
 		}
@@ -53,14 +53,14 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("making an order id: %w", err)
 	}
-	status, err := s.place(c, &product, w, sale.OrderID(id))
+	status, err := s.place(c, &product, d, sale.OrderID(id))
 	if err != nil {
 		return err
 	}
 	return accept(c, &status, false)
 }
 
-// accept answers 202. It is only called once the order is stored (P3).
+// accept answers 202, for an order that is stored (P3).
 func accept(c *fiber.Ctx, status *sale.Status, replayed bool) error {
 	var room [1024]byte
 	r := c.Response()
@@ -79,7 +79,7 @@ func accept(c *fiber.Ctx, status *sale.Status, replayed bool) error {
 }
 
 // idempotencyKey checks the header: 1 to 255 bytes from 0x21 to 0x7E, once.
-func idempotencyKey(values [][]byte) (key string, keyed bool, err error) {
+func idempotencyKey(values [][]byte) (key string, given bool, err error) {
 	if len(values) == 0 {
 		return "", false, nil
 	}
@@ -94,7 +94,7 @@ func idempotencyKey(values [][]byte) (key string, keyed bool, err error) {
 	return string(v), true, nil
 }
 
-// product finds what is wanted; without a name it is the only product there is.
+// product finds a product by id; without an id, it is the only one that there is.
 func (s *Server) product(id sale.ProductID) (sale.Product, error) {
 	if id != "" {
 		if product, ok := s.book.Product(id); ok {
@@ -111,10 +111,10 @@ func (s *Server) product(id sale.ProductID) (sale.Product, error) {
 	return sale.Product{}, invalid("product", "is missing, and there are several products")
 }
 
-// place goes through limits and door, and stores the order.
-func (s *Server) place(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (sale.Status, error) {
+// place checks rate limits, door and room, and stores the order.
+func (s *Server) place(c *fiber.Ctx, product *sale.Product, d draft, id sale.OrderID) (sale.Status, error) {
 	now := s.now()
-	if err := s.limit(c, w.email, now); err != nil {
+	if err := s.limit(c, d.email, now); err != nil {
 		return sale.Status{}, err
 	}
 	if err := door(product.State(now)); err != nil {
@@ -129,11 +129,11 @@ func (s *Server) place(c *fiber.Ctx, product *sale.Product, w wish, id sale.Orde
 	if s.maxQueued > 0 && s.book.Queued() >= s.maxQueued {
 		return sale.Status{}, errQueueFull
 	}
-	o := sale.Order{ID: id, Email: w.email, Quantity: w.quantity, PlacedAt: sale.Instant(now)}
-	if err := s.queue.Place(context.Background(), w.product, o); err != nil {
+	o := sale.Order{ID: id, Email: d.email, Quantity: d.quantity, PlacedAt: sale.Instant(now)}
+	if err := s.queue.Place(context.Background(), d.product, o); err != nil {
 		return sale.Status{}, placeProblem(err)
 	}
-	return sale.Status{Order: o, Product: w.product}, nil
+	return sale.Status{Order: o, Product: d.product}, nil
 }
 
 // orderRoom is how many messages may wait before buyers' orders are refused. The rest
@@ -143,6 +143,7 @@ func orderRoom(maxMessages int64) int64 {
 	return maxMessages - min(100, maxMessages/100)
 }
 
+// door is the refusal that fits a product's state, nil if the product sells.
 func door(state sale.State) error {
 	switch state {
 	case sale.StateOpen:

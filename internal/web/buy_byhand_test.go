@@ -9,7 +9,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// publish puts an order into the queue past the intake.
+// publish puts an order into the queue by hand, past the door.
 func (w *town) publish(t *testing.T, id sale.OrderID, email sale.Email, product sale.ProductID) {
 	t.Helper()
 	o := sale.Order{ID: id, Email: email, Quantity: 1, PlacedAt: sale.Instant(time.Now())}
@@ -18,8 +18,8 @@ func (w *town) publish(t *testing.T, id sale.OrderID, email sale.Email, product 
 	}
 }
 
-// TestOneIDOfTwoBuyers: whoever publishes by hand may use an id for two products.
-// Both buyers read their own order, and nothing of the other's (P6, P7).
+// An order published by hand may have an id that another product's order has. Each
+// buyer reads their own order, and nothing of the other's (P6, P7).
 func TestOneIDOfTwoBuyers(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
 	w.steer(t, "mug", left(0))
@@ -63,8 +63,8 @@ func TestOneIDOfTwoBuyers(t *testing.T) {
 	}
 }
 
-// TestAKeysIDPublishedByHand: an order that the product decides under the id of a
-// key leaves none to place under it; other products have nothing to do with it.
+// An order published by hand may have the id of another buyer's key. That key can then
+// not be used for the same product; for other products it can.
 func TestAKeysIDPublishedByHand(t *testing.T) {
 	for _, c := range []struct {
 		email   sale.Email
@@ -87,9 +87,9 @@ func TestAKeysIDPublishedByHand(t *testing.T) {
 	}
 }
 
-// TestAWaiterIsShownNobodyElses: while requests with one key wait for the first of
-// them, another buyer's line takes their id.
-func TestAWaiterIsShownNobodyElses(t *testing.T) {
+// While requests with one key wait for the first of them, an order published by hand
+// takes their id. They get their own order all the same (P7).
+func TestAWaitingRequestGetsItsOwnOrder(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
 	id := sale.KeyedID("a@b.de", "tshirt", "k")
@@ -102,7 +102,7 @@ func TestAWaiterIsShownNobodyElses(t *testing.T) {
 	awaitTrue(t, "it waits", func() bool { return inAwait() == 1 })
 	w.publish(t, id, "eve@b.de", "tshirt")
 	f.status, f.err = sale.Status{Order: sale.Order{ID: id, Email: "a@b.de", Quantity: 1}, Product: "tshirt"}, nil
-	s.flights.land(id, f, time.Now())
+	s.flights.finish(id, f, time.Now())
 	if r := <-got; r.Response == nil || bought(t, r) != id || !strings.Contains(r.body, `"email":"a@b.de"`) {
 		t.Errorf("%+v", r)
 	}

@@ -10,9 +10,9 @@ import (
 	"firstcome/internal/sale"
 )
 
-// fields are those of an order as the body has them, checked for nothing yet but
-// their JSON types. The texts are copies, or substrings of one, so they outlive
-// the request.
+// fields are the fields of an order as the body has them, with nothing checked but
+// their JSON types. The texts are copies, or substrings of one, so they outlive the
+// request.
 type fields struct {
 	email, product, quantity field
 }
@@ -34,8 +34,8 @@ func (f *fields) named(name string) *field {
 	return nil
 }
 
-// readFields reads a body of one of the two media types that we take; the type
-// may carry parameters. Its errors are problems.
+// readFields reads a body, JSON or a form; the media type may carry parameters. Its
+// errors are problems.
 func readFields(mediaType, body []byte) (fields, error) {
 	switch {
 	case isType(mediaType, "application/json"):
@@ -61,10 +61,9 @@ func readJSON(body string) (fields, error) {
 	return parseJSON(body)
 }
 
-// scanJSON reads the common shape: an object of our fields in any order, once
-// each, plain ASCII strings without escapes, plain digits. It tells whether the
-// body was one; parseJSON decides about all others, and a fuzz test holds the two
-// together.
+// scanJSON reads the common shape: an object of known fields in any order, each at
+// most once, ASCII strings without escapes, plain digits. ok is false for any other
+// body, which parseJSON then reads. A fuzz test holds the two together.
 func scanJSON(body string) (f fields, ok bool) {
 	i := skipSpace(body, 0)
 	if i >= len(body) || body[i] != '{' {
@@ -134,8 +133,8 @@ func scanDigits(s string, i int) (text string, next int, ok bool) {
 	return s[start:i], i, i > start && (s[start] != '0' || i == start+1)
 }
 
-// parseJSON is the strict reader: exactly one object, of our fields only, named
-// in exactly our letters, each at most once and of its type, nothing after it.
+// parseJSON is the strict reader: exactly one object, nothing after it, known fields
+// only, in exactly their spelling, each at most once and of its type.
 func parseJSON(body string) (fields, error) {
 	var f fields
 	if !json.Valid([]byte(body)) {
@@ -220,33 +219,33 @@ func (f *fields) take(name string) (*field, error) {
 
 func invalid(name, why string) error { return errField.because("The field " + name + " " + why + ".") }
 
-// wish is a checked order that is not placed yet.
-type wish struct {
+// draft is an order that is checked and not placed yet.
+type draft struct {
 	email    sale.Email
 	product  sale.ProductID // "": not named
 	quantity int
 }
 
-// check applies the rules of the fields. A field that is there but empty is not
-// missing. Its errors are problems.
-func (f *fields) check() (wish, error) {
-	w := wish{quantity: 1}
+// check applies the rules of the fields. An empty field is not a missing one. Its
+// errors are problems.
+func (f *fields) check() (draft, error) {
+	d := draft{quantity: 1}
 	var err error
 	if !f.email.given {
-		return w, invalid("email", "is missing")
+		return d, invalid("email", "is missing")
 	}
-	if w.email, err = sale.ParseEmail(f.email.text); err != nil {
-		return w, invalid("email", "is "+err.Error())
+	if d.email, err = sale.ParseEmail(f.email.text); err != nil {
+		return d, invalid("email", "is "+err.Error())
 	}
 	if f.product.given {
-		if w.product, err = sale.ParseProductID(f.product.text); err != nil {
-			return w, invalid("product", "is "+err.Error())
+		if d.product, err = sale.ParseProductID(f.product.text); err != nil {
+			return d, invalid("product", "is "+err.Error())
 		}
 	}
 	if f.quantity.given {
-		if w.quantity, err = sale.ParseQuantity(f.quantity.text); err != nil {
-			return w, invalid("quantity", "is "+err.Error())
+		if d.quantity, err = sale.ParseQuantity(f.quantity.text); err != nil {
+			return d, invalid("quantity", "is "+err.Error())
 		}
 	}
-	return w, nil
+	return d, nil
 }

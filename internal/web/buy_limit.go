@@ -12,15 +12,15 @@ import (
 	"firstcome/internal/sale"
 )
 
-// limiter allows so many orders a second per key, with a second's worth (at least
-// one) at once. It is a token bucket told by one number a key: the time at which
-// the bucket would be full again, were nothing taken from now on.
+// limiter allows a number of orders a second per key, and a second's worth (at least
+// one) at once. It is a token bucket that keeps one number a key: the time at which
+// the bucket is full again if nothing more is taken.
 //
-// It remembers at most limiterShards × limiterShare keys. When a shard is full,
-// buckets that are full again are forgotten, which changes nothing; if those are
-// few, others are, at random, until an eighth is free: their keys start afresh.
+// It remembers at most limiterShards × limiterShare keys. When a shard is full, it
+// forgets the buckets that are full again, which changes nothing. If an eighth of the
+// shard is not free then, it forgets more at random, and their keys start afresh.
 //
-// Its times are monotonic, so a clock that is set changes nothing.
+// Its times are monotonic: setting the clock changes nothing.
 type limiter struct {
 	start time.Time
 	each  time.Duration // to refill one order
@@ -51,9 +51,9 @@ func newLimiter(perSecond float64) *limiter {
 	return l
 }
 
-// take takes one order from the key's bucket. If there is none it changes nothing
-// and returns how long until there is. Callers that meet may come in another order
-// than that of their times.
+// take takes one order from the key's bucket. If there is none, it changes nothing and
+// returns how long until there is. Concurrent calls may come in another order than
+// their times.
 func (l *limiter) take(key string, at time.Time) (wait time.Duration, ok bool) {
 	hash := maphash.String(l.seed, key)
 	now := at.Sub(l.start)
@@ -89,7 +89,7 @@ func forget(fullAt map[uint64]time.Duration, now time.Duration) {
 	}
 }
 
-// limit looks at the configured rates. Its error is a problem.
+// limit applies the configured rates. Its error is a problem.
 func (s *Server) limit(c *fiber.Ctx, buyer sale.Email, now time.Time) error {
 	if s.perAddress != nil {
 		if wait, ok := s.perAddress.take(s.address(c), now); !ok {
@@ -108,8 +108,8 @@ func tooFast(wait time.Duration) error {
 	return errRate.after(int((wait + time.Second - 1) / time.Second))
 }
 
-// address is whom a request is counted for: its client's IPv4 address or IPv6
-// network of 64 bits, which is what one household gets.
+// address is what a request counts for: its client's IPv4 address, or IPv6 network of
+// 64 bits, which is what one household gets.
 func (s *Server) address(c *fiber.Ctx) string {
 	tcp, ok := c.Context().RemoteAddr().(*net.TCPAddr)
 	if !ok {

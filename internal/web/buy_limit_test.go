@@ -18,7 +18,7 @@ func TestLimits(t *testing.T) {
 	for range 2 {
 		bought(t, from("9.9.9.9, 1.2.3.4"))
 	}
-	r := from("8.8.8.8, 1.2.3.4, 127.0.0.9") // who is left of the client could be anyone
+	r := from("8.8.8.8, 1.2.3.4, 127.0.0.9") // what stands left of the client may be forged
 	wantProblem(t, r, 429)
 	if r.Header.Get("Retry-After") != "1" {
 		t.Errorf("Retry-After %s", r.Header.Get("Retry-After"))
@@ -32,8 +32,7 @@ func TestLimits(t *testing.T) {
 	wantProblem(t, from("1.2.3.4"), 429)
 }
 
-// Requests that meet read the clock before they are counted, and not in the order
-// in which they are counted.
+// Concurrent requests are not counted in the order in which they read the clock.
 func TestLimiterOutlivesOvertaking(t *testing.T) {
 	for _, perSecond := range []float64{1, 100} {
 		l, now := newLimiter(perSecond), time.Now()

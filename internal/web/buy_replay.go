@@ -9,13 +9,13 @@ import (
 	"firstcome/internal/sale"
 )
 
-// flights are the keyed orders being placed right now, so that requests with one
-// key that meet in this instance place it once. Each lives as long as a request.
-// Of those that ended in errUnsure the quantity is remembered, see unsure.
+// flights are the orders with an Idempotency-Key that are being placed right now, so
+// that concurrent requests with one key place one order. A flight lives as long as its
+// first request.
 type flights struct {
 	mu     sync.Mutex
 	byID   map[sale.OrderID]*flight
-	unsure unsure
+	unsure unsure // flights that ended in errUnsure
 }
 
 type flight struct {
@@ -26,7 +26,7 @@ type flight struct {
 	err    error
 }
 
-// join returns the flight of the order, and whether the caller is to fly it.
+// join returns the order's flight. The first caller must place the order, and finish.
 func (fs *flights) join(id sale.OrderID, quantity int) (f *flight, first bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -36,12 +36,12 @@ func (fs *flights) join(id sale.OrderID, quantity int) (f *flight, first bool) {
 	if fs.byID == nil {
 		fs.byID = map[sale.OrderID]*flight{}
 	}
-	f = &flight{quantity: quantity, done: make(chan struct{}), err: errInternal} // kept only if its pilot panics
+	f = &flight{quantity: quantity, done: make(chan struct{}), err: errInternal} // it stays errInternal only after a panic
 	fs.byID[id] = f
 	return f, true
 }
 
-func (fs *flights) land(id sale.OrderID, f *flight, now time.Time) {
+func (fs *flights) finish(id sale.OrderID, f *flight, now time.Time) {
 	fs.mu.Lock()
 	delete(fs.byID, id)
 	if f.err == errUnsure {
@@ -51,25 +51,26 @@ func (fs *flights) land(id sale.OrderID, f *flight, now time.Time) {
 	close(f.done)
 }
 
-// other tells whether the order may have been stored with another quantity.
-func (fs *flights) other(id sale.OrderID, quantity int, now time.Time) bool {
+// otherQuantity reports whether the order may have been stored with another quantity.
+func (fs *flights) otherQuantity(id sale.OrderID, quantity int, now time.Time) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	sent, known := fs.unsure.quantity(id, now)
 	return known && sent != quantity
 }
 
-// unsure remembers the quantities of orders that the queue may have stored, as
-// nobody else can tell before they are seen in it. It remembers each for unsureTime
-// to twice that, and 2 × maxUnsure of them: when more come, it forgets the older
+// unsure remembers the quantities of orders that the queue may have stored without
+// saying so. The book has them only when the feed brings them, and until then a retry
+// with another quantity must not become a second order (P4). It remembers each for
+// unsureTime to twice that, and at most 2 × maxUnsure: beyond that it forgets the older
 // half at once.
 type unsure struct {
 	young, old map[sale.OrderID]int
-	turned     time.Time // when young was begun
+	turned     time.Time // start of young
 }
 
 const (
-	unsureTime = 2 * time.Minute // much longer than the storing of an order can take
+	unsureTime = 2 * time.Minute // storing an order takes seconds at most
 	maxUnsure  = 1 << 15
 )
 
@@ -101,35 +102,36 @@ func (u *unsure) age(now time.Time) {
 	}
 }
 
-// placeKeyed places the order unless it was placed before (P4): then it answers
-// with the status as it is now, also when the door is closed.
-func (s *Server) placeKeyed(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (status sale.Status, replayed bool, err error) {
+// placeOnce places the order unless it was placed before (P4). A replay returns the
+// order's status as it is now, also when the door is closed.
+func (s *Server) placeOnce(c *fiber.Ctx, product *sale.Product, d draft, id sale.OrderID) (status sale.Status, replayed bool, err error) {
 	for {
-		f, first := s.flights.join(id, w.quantity)
+		f, first := s.flights.join(id, d.quantity)
 		if first {
-			defer func() { s.flights.land(id, f, s.now()) }()
-			f.status, replayed, f.err = s.placeFirst(c, product, w, id)
+			defer func() { s.flights.finish(id, f, s.now()) }()
+			f.status, replayed, f.err = s.placeFirst(c, product, d, id)
 			return f.status, replayed, f.err
 		}
 		if err := await(f.done); err != nil {
 			return sale.Status{}, false, err
 		}
 		switch {
-		case f.quantity == w.quantity && f.err != nil:
+		case f.quantity == d.quantity && f.err != nil:
 			return sale.Status{}, false, f.err
-		case f.quantity == w.quantity:
-			if status, known := s.book.Taken(id, w.product); known && status.Email == w.email { // see placeFirst
+		case f.quantity == d.quantity:
+			if status, known := s.book.Taken(id, d.product); known && status.Email == d.email { // see placeFirst
 				return status, true, nil
 			}
 			return f.status, true, nil
 		case f.err == nil:
 			return sale.Status{}, false, errKeyReused
 		}
-		// The other one, of another quantity, was not taken. The next one judges by
-		// itself: the key is free, unless that order may have been stored.
+		// The order of another quantity was not taken. The key is free, unless that
+		// order may have been stored: join again, and let placeFirst judge.
 	}
 }
 
+// await waits for the request that is placing the order.
 func await(done <-chan struct{}) error {
 	t := time.NewTimer(placeTime + reachTime + time.Second)
 	defer t.Stop()
@@ -141,25 +143,27 @@ func await(done <-chan struct{}) error {
 	}
 }
 
-func (s *Server) placeFirst(c *fiber.Ctx, product *sale.Product, w wish, id sale.OrderID) (sale.Status, bool, error) {
-	status, known := s.book.Taken(id, w.product)
+// placeFirst looks for the order in the book, and places it if it is not there.
+func (s *Server) placeFirst(c *fiber.Ctx, product *sale.Product, d draft, id sale.OrderID) (sale.Status, bool, error) {
+	status, known := s.book.Taken(id, d.product)
 	if !known {
-		// Another instance may have taken it a moment ago.
+		// Another instance may have stored it a moment ago.
 		if err := s.catchUp(reachTime); err != nil {
 			return sale.Status{}, false, errAway
 		}
-		status, known = s.book.Taken(id, w.product)
+		status, known = s.book.Taken(id, d.product)
 	}
 	if known {
-		// Of somebody else, under the same id, it can only be by hand (P7).
-		if status.Email != w.email || status.Quantity != w.quantity {
+		// Another buyer's order has this id only if it was published by hand; it is not
+		// shown (P7).
+		if status.Email != d.email || status.Quantity != d.quantity {
 			return sale.Status{}, false, errKeyReused
 		}
 		return status, true, nil
 	}
-	if s.flights.other(id, w.quantity, s.now()) {
+	if s.flights.otherQuantity(id, d.quantity, s.now()) {
 		return sale.Status{}, false, errKeyReused
 	}
-	status, err := s.place(c, product, w, id)
+	status, err := s.place(c, product, d, id)
 	return status, false, err
 }

@@ -59,11 +59,11 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 	}
 	wantProblem(t, buy(t, addr, `{"email":"a@b.de","quantity":4}`, "Idempotency-Key", "forty"), 422)
 	wantProblem(t, buy(t, addr, `{"email":"a@b.de","quantity":3}`, "Idempotency-Key", "other"), 409)
-	wantProblem(t, buy(t, addr, `{"email":"c@b.de","quantity":3}`, "Idempotency-Key", "forty"), 409) // another buyer's key is another key
+	wantProblem(t, buy(t, addr, `{"email":"c@b.de","quantity":3}`, "Idempotency-Key", "forty"), 409) // the same key of another buyer is another key
 }
 
-// TestQuantitiesMeetInOneKey: of concurrent requests with one key and several
-// quantities exactly one quantity is ordered, and the others are 422.
+// Of concurrent requests with one key and several quantities, one quantity is ordered,
+// and the others are 422.
 func TestQuantitiesMeetInOneKey(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
@@ -91,14 +91,14 @@ func TestQuantitiesMeetInOneKey(t *testing.T) {
 	}
 }
 
-// inAwait is how many requests wait for another one with their key.
+// inAwait is how many requests wait for the first one with their key.
 func inAwait() int {
 	stacks := make([]byte, 1<<20)
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "web.await(")
 }
 
-// TestARefusedKeyIsFree: a request of another quantity that waits for one that is
-// then refused is judged by itself; unless that one may have been stored.
+// A request that waits for one of another quantity is placed if that one is refused,
+// unless that one may have been stored.
 func TestARefusedKeyIsFree(t *testing.T) {
 	id := sale.KeyedID("a@b.de", "tshirt", "k")
 	for refused, want := range map[*problem]int{errQueueFull: 202, errAway: 202, errUnsure: 422} {
@@ -114,14 +114,14 @@ func TestARefusedKeyIsFree(t *testing.T) {
 		}()
 		awaitTrue(t, "it waits", func() bool { return inAwait() == 1 })
 		f.err = refused
-		s.flights.land(id, f, time.Now())
+		s.flights.finish(id, f, time.Now())
 		if r := <-got; r.Response == nil || r.StatusCode != want {
 			t.Errorf("after %q: %s, want %d", refused.detail, r.body, want)
 		}
 	}
 }
 
-// TestAKeyWhoseOrderMayBeStored is bound to its quantity for a while (P4).
+// A key whose order may have been stored is bound to its quantity for a while (P4).
 func TestAKeyWhoseOrderMayBeStored(t *testing.T) {
 	w := newTown(t, "tshirt")
 	var passed atomic.Int64
@@ -183,7 +183,7 @@ func TestUnsureIsBounded(t *testing.T) {
 	if _, known := u.quantity(id(0), now); known {
 		t.Error("the oldest is not forgotten")
 	}
-	u.remember(id(-1), 1, now.Add(unsureTime-1)) // in what is left of young's time
+	u.remember(id(-1), 1, now.Add(unsureTime-1)) // in the rest of young's time
 	if _, known := u.quantity(id(-1), now.Add(2*unsureTime-2)); !known {
 		t.Error("forgotten before its time")
 	}

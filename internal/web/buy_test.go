@@ -152,7 +152,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
 	post := "POST /buy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-	pad := func(total int) string { // a request whose head is so long
+	pad := func(total int) string { // a request with a head of that many bytes
 		head := "GET /products HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: "
 		return head + strings.Repeat("x", total-len(head)-4) + "\r\n\r\n"
 	}
@@ -251,8 +251,8 @@ func containsOnce(list []string, want string) bool {
 	return n == 1
 }
 
-// TestChecksComeInOrder breaks one rule more with every row, from the last to the
-// first: what is looked at earlier decides.
+// Each row breaks one more rule, from the last check to the first: the earliest check
+// answers.
 func TestChecksComeInOrder(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
 	now := time.Now()
@@ -304,11 +304,11 @@ func TestTheDoor(t *testing.T) {
 		}
 		w.steer(t, "tshirt", c.open)
 	}
-	bought(t, buy(t, addr, `{"email":"a@b.de","quantity":6}`)) // whether it fits is decided in order
+	bought(t, buy(t, addr, `{"email":"a@b.de","quantity":6}`)) // the door does not judge quantities
 }
 
-// A pause counts from when it stands in the queue, and its end from when that is
-// decided.
+// A pause closes the door from when it stands in the queue, and its end opens the door
+// when it is decided.
 func TestAPauseClosesTheDoorAtOnce(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
@@ -370,12 +370,12 @@ func TestTheQueueSaysNo(t *testing.T) {
 
 func TestAFullBook(t *testing.T) {
 	w := newTownOf(t, sale.NewBook(1), "tshirt")
-	_, addr := open(t, w, func(c *Config) { c.MaxMessages = 1 }) // the queue is full, too, and looked at later
+	_, addr := open(t, w, func(c *Config) { c.MaxMessages = 1 }) // the queue is full, too, and checked later
 	bought(t, buy(t, addr, orderBody("a@b.de")))
 	wantProblem(t, buy(t, addr, orderBody("a@b.de")), 503, "holds")
 }
 
-// The last places in the queue are the desk's.
+// The last places in the queue are for the desk.
 func TestAFullQueue(t *testing.T) {
 	for _, c := range []struct{ maxMessages, orders int64 }{{0, 0}, {1, 1}, {99, 99}, {100, 99}, {5000, 4950}, {10_000, 9_900}, {1_000_000, 999_900}} {
 		if n := orderRoom(c.maxMessages); n != c.orders {

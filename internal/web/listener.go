@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// listener keeps hold of the connections it accepted: a socket that was upgraded
-// escapes fasthttp's shutdown, and so does a connection that never sent a byte.
+// listener keeps every connection that it accepted, so that a stop can close them:
+// fasthttp's shutdown misses upgraded sockets, and connections that never sent a byte.
 type listener struct {
 	net.Listener
 	log    *slog.Logger
@@ -29,8 +29,8 @@ func newListener(ln net.Listener, log *slog.Logger) *listener {
 	return &listener{Listener: ln, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
-// Accept waits out what passes, such as running out of file descriptors, which
-// fasthttp would take for the end.
+// Accept tries again after a temporary failure, such as running out of file
+// descriptors. fasthttp would stop serving.
 func (l *listener) Accept() (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		nc, err := l.Listener.Accept()
@@ -41,7 +41,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.mu.Unlock()
 			return c, nil
 		}
-		if !passing(err) {
+		if !temporary(err) {
 			return nil, err
 		}
 		l.log.Warn("a connection could not be accepted", slog.Any("err", err), slog.Duration("again_in", pause))
@@ -53,13 +53,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-func passing(err error) bool {
+func temporary(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// Close lets those be accepted who are connected already, and whom closing would
-// reset. It may be called more than once.
+// Close accepts what the kernel has already connected; closing first would reset it.
+// It may be called more than once.
 func (l *listener) Close() (err error) {
 	l.once.Do(func() {
 		l.awaitAccepted()
@@ -71,7 +71,7 @@ func (l *listener) Close() (err error) {
 	return err
 }
 
-// plain is how many connections are open that no socket has taken over.
+// plain is how many open connections are not sockets.
 func (l *listener) plain() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,14 +84,14 @@ func (l *listener) plain() int {
 	return n
 }
 
-// closeUnused cuts off the connections on which no byte has come for that long
-// since they were made: nobody waits for an answer there. Until then a first request
-// may be on its way. It returns when there are none, or ctx has ended.
+// closeUnused cuts off the connections that are older than patience and have sent no
+// byte: no answer is due on them. On a younger one the first request may be on its
+// way. It returns when no unused connection is left, or ctx has ended.
 func (l *listener) closeUnused(ctx context.Context, patience time.Duration) {
 	poll(ctx, func() bool { return l.cutUnused(patience) == 0 })
 }
 
-// cutUnused returns how many it spared.
+// cutUnused returns how many unused connections were too young to be cut off.
 func (l *listener) cutUnused(patience time.Duration) (spared int) {
 	l.cut(func(c *conn) bool {
 		young := time.Since(c.since) < patience
@@ -128,14 +128,14 @@ type conn struct {
 	since    time.Time
 	used     atomic.Bool // a byte has come
 	unread   atomic.Bool // answered before the request was read to its end
-	upgraded atomic.Bool // it is a socket's
+	upgraded atomic.Bool // it is a socket now
 
 	mu      sync.Mutex // one write at a time
-	writeBy time.Time  // the deadline
+	writeBy time.Time  // the write deadline
 	holding bool
 	held    []byte
 
-	writing atomic.Int64 // when the write under way to a socket began, ns after since; 0: none is
+	writing atomic.Int64 // start of a socket's write under way, ns after since; 0: none
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -146,7 +146,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write writes, or keeps p for release if the connection is on hold.
+// Write writes p, or keeps it until release if the connection is on hold.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,13 +160,13 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), c.flush()
 }
 
-// slack is by how much a write's deadline may end early. Answers and frames move
-// theirs tens of thousands of times a second, by next to nothing.
+// slack is how much earlier than asked for a write deadline may be. Answers and frames
+// move their deadlines tens of thousands of times a second, by next to nothing.
 const slack = time.Second
 
-// SetWriteDeadline may let a deadline stand that is up to slack earlier. It has no
-// effect while the connection is on hold: flush sets its own, and a pong's must
-// not replace it.
+// SetWriteDeadline keeps a deadline that is at most slack earlier than t. It has no
+// effect while the connection is on hold: flush sets its own deadline, and that of a
+// pong must not replace it.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,14 +185,14 @@ func (c *conn) writeUntil(t time.Time) error {
 }
 
 const (
-	maxHeld   = 32 << 10        // bytes, then they are written although more may follow
+	maxHeld   = 32 << 10        // bytes; more are written before release
 	flushTime = 5 * time.Second // for a write to a socket
 )
 
 var heldBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// hold makes the frames that follow wait for release, so that they cost one
-// system call together.
+// hold keeps the frames that follow until release, so that together they cost one
+// system call.
 func (c *conn) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,7 +225,7 @@ func (c *conn) flush() error {
 	return err
 }
 
-// send writes, and lets it be known since when if there is a socket.
+// send writes. A socket's write is timed, for stalled.
 func (c *conn) send(p []byte) (int, error) {
 	if c.upgraded.Load() {
 		c.writing.Store(int64(time.Since(c.since)))
@@ -234,29 +234,30 @@ func (c *conn) send(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// stalled tells whether a write waits for the other side.
+// stalled reports whether a write has waited for the other side for stallTime.
 func (c *conn) stalled() bool {
 	began := time.Duration(c.writing.Load())
 	return began > 0 && time.Since(c.since)-began > stallTime
 }
 
-// abort cuts the connection off, whoever is reading or writing. The owner still
-// has to Close it.
-func (c *conn) abort() { _ = c.Conn.Close() } // its users get the error
+// abort cuts the connection off, also under a read or a write. The owner still has
+// to Close it.
+func (c *conn) abort() { _ = c.Conn.Close() } // reads and writes get the error
 
-// Bounds of what is read from somebody who is still talking after the answer.
+// Bounds of what is still read after an early answer.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 16 << 20
 )
 
-// Close closes. If the request was answered before it was read, it lets the other
-// side finish first: a reset would wipe the answer out before it is seen.
+// Close closes the connection. If the request was answered before it was read to its
+// end, Close reads on first: closing at once would send a reset, and a reset can
+// discard the answer before the client reads it.
 func (c *conn) Close() error {
 	c.from.forget(c)
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Swap(false) {
 		if half.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
-			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, it is over
+			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // its end changes nothing
 		}
 	}
 	return c.Conn.Close()

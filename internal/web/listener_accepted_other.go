@@ -2,5 +2,5 @@
 
 package web
 
-// awaitAccepted does nothing: who waits to be accepted cannot be asked here.
+// awaitAccepted does nothing: this system cannot say what waits to be accepted.
 func (l *listener) awaitAccepted() {}

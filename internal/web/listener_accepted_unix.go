@@ -9,11 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptTime bounds the wait for connections to be accepted, should they come
-// faster than that.
+// acceptTime bounds awaitAccepted when connections come faster than they are accepted.
 const acceptTime = time.Second
 
-// awaitAccepted returns when no connection waits to be accepted.
+// awaitAccepted waits until no connection waits to be accepted.
 func (l *listener) awaitAccepted() {
 	ln, ok := l.Listener.(syscall.Conn)
 	if !ok {
@@ -23,13 +22,13 @@ func (l *listener) awaitAccepted() {
 	if err != nil {
 		return
 	}
-	for until := time.Now().Add(acceptTime); someoneWaits(raw) && time.Now().Before(until); {
+	for until := time.Now().Add(acceptTime); anyWaiting(raw) && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// someoneWaits asks without waiting. When it cannot be asked, nobody does.
-func someoneWaits(raw syscall.RawConn) bool {
+// anyWaiting polls without blocking. It says no if it cannot poll.
+func anyWaiting(raw syscall.RawConn) bool {
 	n := 0
 	err := raw.Control(func(fd uintptr) {
 		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Whom the kernel has connected before the listener is closed is not reset.
-func TestCloseLetsThoseInWhoWait(t *testing.T) {
+// A connection that the kernel made before the listener is closed is not reset.
+func TestCloseAcceptsWhatIsConnected(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -42,14 +42,14 @@ func TestCloseLetsThoseInWhoWait(t *testing.T) {
 	}
 }
 
-// Should connections come faster than they are accepted, the door closes all the same.
+// A connection that is never accepted does not keep the listener from closing.
 func TestCloseDoesNotWaitForEver(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := newListener(ln, slog.New(slog.DiscardHandler))
-	c, err := net.Dial("tcp", ln.Addr().String()) // and nobody accepts it
+	c, err := net.Dial("tcp", ln.Addr().String()) // it is not accepted
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(20 * acceptTime):
-		t.Error("it still waits")
+		t.Error("it does not close")
 		_ = ln.Close()
 		<-closed
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// accepting is a listener that does as it is told.
+// accepting is a listener with an Accept of the test.
 type accepting struct {
 	net.Listener
 	accept func() (net.Conn, error)
@@ -21,8 +21,8 @@ type accepting struct {
 func (a accepting) Accept() (net.Conn, error) { return a.accept() }
 func (accepting) Close() error                { return nil }
 
-// Having no file descriptor left is not the end, and does not hold the end up.
-func TestAcceptWaitsOutWhatPasses(t *testing.T) {
+// A lack of file descriptors does not end Accept, and Close does.
+func TestAcceptWaitsOutTemporaryFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
@@ -49,8 +49,8 @@ func TestAcceptWaitsOutWhatPasses(t *testing.T) {
 	})
 }
 
-// A buyer who takes nothing is given up in flushTime, and the deadline of one write
-// is not that of the next.
+// A write to a connection that is not read ends with flushTime, and each write has its
+// own deadline.
 func TestWritesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -89,7 +89,7 @@ type halfConn struct{ net.Conn }
 
 func (halfConn) CloseWrite() error { return nil }
 
-// Who goes on talking after the answer is listened to for so long, and no longer.
+// What is read after an early answer is bounded in time and bytes.
 func TestLingerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -125,8 +125,8 @@ func TestLingerIsBounded(t *testing.T) {
 	})
 }
 
-// A write of any kind that waits for the other side stalls a socket, and no pause
-// between writes does.
+// A write that waits for the other side stalls a socket; a pause between writes does
+// not.
 func TestStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -8,10 +8,9 @@ import (
 
 const maxListed = 100 // orders that GET /orders shows
 
-// showOrder answers with one order. What the book does not hold is looked for
-// once more after it has caught up, so an order that was answered 202 anywhere is
-// never 404 (P6). An unknown order and another buyer's take the same way to the
-// same bytes (P7).
+// showOrder answers with one order. If the book does not hold it, the book catches up
+// first, so an order that was answered 202 on any instance is never 404 (P6). An
+// unknown order and another buyer's take the same way to the same bytes (P7).
 func (s *Server) showOrder(c *fiber.Ctx) error {
 	email, err := emailOf(c)
 	if err != nil {
@@ -34,8 +33,8 @@ func (s *Server) showOrder(c *fiber.Ctx) error {
 	return answer(c, status.AppendJSON(nil))
 }
 
-// listOrders answers with a buyer's newest orders, from the book as far as it can
-// be brought up to date in a moment.
+// listOrders answers with a buyer's newest orders. The book gets mayTime to catch up;
+// after that, its orders are shown as they are.
 func (s *Server) listOrders(c *fiber.Ctx) error {
 	email, err := emailOf(c)
 	if err != nil {
@@ -54,7 +53,7 @@ func (s *Server) listOrders(c *fiber.Ctx) error {
 	return answer(c, append(b, "]}"...))
 }
 
-// emailOf reads the query's one email, as a copy.
+// emailOf reads a copy of the query's email, which must be there once.
 func emailOf(c *fiber.Ctx) (sale.Email, error) {
 	values := c.Context().QueryArgs().PeekMulti("email")
 	switch len(values) {
@@ -71,7 +70,7 @@ func emailOf(c *fiber.Ctx) (sale.Email, error) {
 	}
 }
 
-// answer is 200 with JSON. None of ours may be stored by a cache.
+// answer answers 200 with JSON, which no cache may store.
 func answer(c *fiber.Ctx, body []byte) error {
 	r := c.Response()
 	r.Header.SetContentType(fiber.MIMEApplicationJSON)

@@ -44,7 +44,7 @@ func TestTheListIsNewestFirst(t *testing.T) {
 	}
 }
 
-// TestAForeignOrderLooksUnknown holds P7: the same bytes, the same way.
+// An unknown order and another buyer's are the same bytes, found the same way (P7).
 func TestAForeignOrderLooksUnknown(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)

@@ -14,8 +14,7 @@ import (
 //go:embed page
 var page embed.FS
 
-// pageTypes are the files that make up the page; anything else in the folder is
-// not served.
+// pageTypes are the files that are served; others in the folder are not.
 var pageTypes = map[string]string{
 	".html":  "text/html; charset=utf-8",
 	".css":   "text/css; charset=utf-8",
@@ -25,15 +24,15 @@ var pageTypes = map[string]string{
 	".woff2": "font/woff2",
 }
 
-// pageFile is a file of the buyer's page. Browsers keep it and ask each time
-// whether it is still the same.
+// pageFile is a file of the buyer's page. Browsers keep it and revalidate it at each
+// use.
 type pageFile struct {
 	body        []byte
 	contentType string
 	etag        string
 }
 
-// pageFiles are all of them by URL path: the folder is /page, index.html also /.
+// pageFiles are all files by URL path: the folder is /page, and index.html is also /.
 func pageFiles() map[string]*pageFile {
 	files := map[string]*pageFile{}
 	err := fs.WalkDir(page, "page", func(name string, d fs.DirEntry, err error) error {
@@ -54,7 +53,7 @@ func pageFiles() map[string]*pageFile {
 		return nil
 	})
 	if err != nil {
-		panic("web: the embedded page cannot be read: " + err.Error()) // it is part of the program
+		panic("web: the embedded page cannot be read: " + err.Error()) // it is in the binary
 	}
 	return files
 }
@@ -65,7 +64,7 @@ func (f *pageFile) serve(c *fiber.Ctx) error {
 	r.Header.Set(fiber.HeaderCacheControl, "no-cache")
 	r.Header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	r.Header.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; connect-src 'self' ws: wss:; "+
-		"frame-ancestors 'none'; base-uri 'none'; form-action 'self'") // framed, it would buy for whoever is made to click
+		"frame-ancestors 'none'; base-uri 'none'; form-action 'self'") // a page that frames this one could make visitors buy
 	if seen := c.Get(fiber.HeaderIfNoneMatch); seen == "*" || strings.Contains(seen, f.etag) {
 		c.Status(fiber.StatusNotModified)
 		return nil

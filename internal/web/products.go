@@ -33,6 +33,7 @@ func (s *Server) showProduct(c *fiber.Ctx) error {
 	return answer(c, appendProduct(nil, &product, s.now()))
 }
 
+// appendProduct appends the product as the API shows it.
 func appendProduct(b []byte, p *sale.Product, now time.Time) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, p.Product...)

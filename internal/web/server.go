@@ -1,13 +1,13 @@
-// Package web is where buyers and the sale meet: it takes orders over HTTP,
-// answers what became of them, and tells every connected buyer each change the
-// moment it is known. It can join the queue and watch; it cannot touch the stock.
+// Package web is the buyers' side of the sale: it takes orders over HTTP, answers what
+// became of them, and sends each change to the buyer's sockets as soon as it is known.
+// It can put orders into the queue and read the book; it cannot touch the stock.
 //
 //	POST /buy ──► guard ──► readFields ──► replay? ──► limits ──► door ──► Queue
 //	GET  /orders, /products  ◄── the book
-//	GET  /ws  ◄── hub ◄── Deliver (every broadcast status), Refresh (after trouble)
+//	GET  /ws  ◄── hub ◄── Deliver (every broadcast status), Refresh (after an outage)
 //
-// Answers come from the book, in memory. Only an order that the book does not
-// hold asks the leader, through the Feed, before the answer is "no" (P6).
+// Answers come from the book, in memory. Only for an order that the book does not hold
+// does the Feed ask the leader before the answer is "no" (P6).
 package web
 
 import (
@@ -31,21 +31,21 @@ import (
 type Queue interface {
 	// Place returns nil once the order is stored durably (P3). Its error wraps
 	// sale.ErrQueueFull or sale.ErrUnavailable; after the latter the order may have
-	// been stored all the same. The queue broadcasts the pending status itself. It
-	// returns within a few seconds even if ctx has no end, so that an order does not
-	// cost a timer.
+	// been stored all the same. The queue broadcasts the pending status itself. Place
+	// returns within a few seconds even if ctx has no end: a deadline would cost each
+	// order a timer.
 	Place(ctx context.Context, product sale.ProductID, order sale.Order) error
 }
 
 // Feed keeps the book up with the leader.
 type Feed interface {
-	// CatchUp returns nil once the book has reached what the leader had when it
-	// was called, so that whatever the book does not hold then does not exist.
-	// Concurrent calls share one round. It fails if that takes longer than ctx.
+	// CatchUp returns nil once the book has reached what the leader had at the time of
+	// the call: an order that the book does not hold then did not exist. Concurrent
+	// calls share one request. It fails if that takes longer than ctx.
 	CatchUp(ctx context.Context) error
 }
 
-// Config is what a Server is made of. Queue, Feed and Book are needed.
+// Config is what a Server needs. Queue, Feed and Book are required.
 type Config struct {
 	Queue Queue
 	Feed  Feed
@@ -56,7 +56,7 @@ type Config struct {
 	TrustedProxies       []string // as CheckProxy wants them
 	PerAddress           float64  // orders a second from one address, 0: no limit
 	PerBuyer             float64  // orders a second of one buyer, 0: no limit
-	MaxMessages          int64    // the queue's bound, 0: unknown
+	MaxMessages          int64    // the queue's bound, see orderRoom; 0: unknown
 
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
@@ -81,20 +81,20 @@ const (
 	idleTime  = 75 * time.Second // between requests of a connection
 	placeTime = 5 * time.Second  // for the queue's acknowledgement
 
-	reachTime = 1500 * time.Millisecond // for the book to catch up, where the answer depends on it
-	mayTime   = 500 * time.Millisecond  // where an answer a little behind will do
+	reachTime = 1500 * time.Millisecond // for the book to catch up, if the answer depends on it
+	mayTime   = 500 * time.Millisecond  // if a slightly older answer is good enough
 
-	// partingTime is how long a server that stops goes on answering, each answer the
-	// last of its connection: cutting off a connection that waits for its next
-	// request may hit just that request.
-	partingTime = time.Second
-	// firstByteTime is how long a new connection may take to its first request then.
+	// drainTime is how long a stopping server goes on answering, and closes each
+	// connection after its answer. Closing an idle connection at once could lose a
+	// request that is on its way.
+	drainTime = time.Second
+	// firstByteTime is how long after that a new connection may take to its first byte.
 	firstByteTime = 300 * time.Millisecond
 )
 
 func init() {
-	// One read of the system's randomness then serves 16 order ids. It must be
-	// called before anyone makes an id.
+	// One read of the system's randomness then serves 16 order ids. It must be called
+	// before the first id is made.
 	uuid.EnableRandPool()
 }
 
@@ -106,17 +106,17 @@ type Server struct {
 	log   *slog.Logger
 	now   func() time.Time
 
-	app        *fiber.App
-	hub        *hub
-	origins    origins
-	proxies    proxies
-	perAddress *limiter // nil: off
-	perBuyer   *limiter // nil: off
-	maxQueued  int64    // messages, see orderRoom
-	flights    flights
-	refusing   atomic.Bool
-	parting    time.Duration
-	patience   time.Duration
+	app           *fiber.App
+	hub           *hub
+	origins       origins
+	proxies       proxies
+	perAddress    *limiter // nil: off
+	perBuyer      *limiter // nil: off
+	maxQueued     int64    // messages, see orderRoom
+	flights       flights
+	refusing      atomic.Bool
+	drainTime     time.Duration
+	firstByteTime time.Duration
 
 	mu       sync.Mutex
 	listener *listener     // nil before Serve
@@ -141,7 +141,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		queue: cfg.Queue, feed: cfg.Feed, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer), maxQueued: orderRoom(cfg.MaxMessages),
-		served: make(chan struct{}), parting: partingTime, patience: firstByteTime,
+		served: make(chan struct{}), drainTime: drainTime, firstByteTime: firstByteTime,
 	}
 	var err error
 	if s.origins, err = newOrigins(cfg.AllowedOrigins, cfg.AllowLoopbackOrigins); err != nil {
@@ -168,16 +168,16 @@ func (s *Server) routes() *fiber.App {
 		DisablePreParseMultipartForm: true,
 		DisableDefaultContentType:    true,
 		ErrorHandler:                 s.unreadable,
-		// Immutable is off for speed: whatever outlives a handler is copied
-		// where it is read, in readFields and emailOf.
+		// Immutable is off for speed: readFields and emailOf copy what outlives a
+		// handler.
 	})
 	server := app.Server()
 	server.CloseOnShutdown = true
 	handle := server.Handler
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
 		if !knownMethod(ctx.Method()) {
-			// Fiber answers such a request itself, in plain text. No route has
-			// TRACE, so in its name the request gets our 404 or 405.
+			// Fiber answers an unknown method itself, in plain text. No route has
+			// TRACE, so as TRACE the request gets a 404 or 405 problem.
 			ctx.Request.Header.SetMethod(fiber.MethodTrace)
 		}
 		handle(ctx)
@@ -236,9 +236,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	defer close(s.served)
 
 	ctx, cancel := context.WithCancel(context.Background())
-	var lines sync.WaitGroup
-	lines.Go(func() { s.hub.run(ctx) })
-	defer lines.Wait()
+	var running sync.WaitGroup
+	running.Go(func() { s.hub.run(ctx) })
+	defer running.Wait()
 	defer cancel()
 	if err := s.app.Listener(s.listener); err != nil {
 		return fmt.Errorf("web: serving %s: %w", ln.Addr(), err)
@@ -246,15 +246,14 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Refuse turns the intake off for good: new orders get 503 from now on, all else
-// is answered as before. It is the first step of a shutdown.
+// Refuse answers new orders with 503 from now on, and all else as before. It is the
+// first step of a shutdown.
 func (s *Server) Refuse() { s.refusing.Store(true) }
 
 // Stop refuses new orders, goes on answering for a second if connections are open,
-// waits for the requests under way, closes every socket with 1001, and returns
-// when Serve and all its goroutines are done. When ctx
-// ends first, what is left is cut off, and Stop returns ctx's error. It may be
-// called before Serve, and more than once.
+// waits for the requests under way, closes every socket with 1001, and returns when
+// Serve and all its goroutines are done. If ctx ends first, it cuts off what is left,
+// and returns ctx's error. It may be called before Serve, and more than once.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Do(func() { s.stopErr = s.stop(ctx) })
 	return s.stopErr
@@ -269,13 +268,13 @@ func (s *Server) stop(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	s.part(ctx, l)
+	s.drain(ctx, l)
 	err := l.Close()
 	select {
-	case <-s.served: // nobody is being let in any more, whom closeUnused would miss
+	case <-s.served: // no connection is being accepted any more; closeUnused would miss it
 	case <-ctx.Done():
 	}
-	l.closeUnused(ctx, s.patience)
+	l.closeUnused(ctx, s.firstByteTime)
 	if e := s.app.ShutdownWithContext(ctx); e != nil {
 		err = fmt.Errorf("web: waiting for requests: %w", e)
 	}
@@ -293,15 +292,14 @@ func (s *Server) stop(ctx context.Context) error {
 	return err
 }
 
-// part returns when nobody but sockets is connected any more, or when enough
-// has been done for those who are.
-func (s *Server) part(ctx context.Context, l *listener) {
-	ctx, cancel := context.WithTimeout(ctx, s.parting)
+// drain waits until all open connections are sockets, for drainTime at most.
+func (s *Server) drain(ctx context.Context, l *listener) {
+	ctx, cancel := context.WithTimeout(ctx, s.drainTime)
 	defer cancel()
 	poll(ctx, func() bool { return l.plain() == 0 })
 }
 
-// poll returns when done says so, or when ctx has ended.
+// poll returns when done is true, or ctx has ended.
 func poll(ctx context.Context, done func() bool) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -314,11 +312,11 @@ func poll(ctx context.Context, done func() bool) {
 }
 
 // Deliver gives a broadcast status to the sockets of the buyer with that token
-// (sale.Email.Token). status is as sale.Status.AppendJSON writes it; it is copied.
-// Deliver never waits for a socket.
+// (sale.Email.Token). status is as sale.Status.AppendJSON writes it, and is copied.
+// Deliver waits for no socket.
 func (s *Server) Deliver(emailToken string, status []byte) { s.hub.deliver(emailToken, status) }
 
-// Refresh brings every socket up to date from the book, as broadcasts may have
+// Refresh has every socket brought up to date from the book, after broadcasts may have
 // been lost. It does not wait for them.
 func (s *Server) Refresh() { s.hub.refresh() }
 
@@ -330,7 +328,7 @@ func (s *Server) Stats() Stats {
 	return Stats{Sockets: s.hub.size(), SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
 }
 
-// catchUp waits at most d for the book to reach the leader.
+// catchUp gives the book d to catch up with the leader.
 func (s *Server) catchUp(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// problem is an answer that is not a success, as RFC 9457 shows it. Most are
-// rendered once; one with a detail of its own is made with because.
+// problem is an answer that is not a success, in the form of RFC 9457. Most are
+// rendered once, at the start; because makes one with another detail.
 type problem struct {
 	status int
 	kind   string // the end of its type URI
@@ -21,7 +21,7 @@ type problem struct {
 	body   []byte
 }
 
-// The error table: everything that a caller may be told besides a success.
+// The error table: every answer that is not a success.
 var (
 	errMalformed  = newProblem(400, "malformed-request", "The request cannot be read", "The request is not HTTP as RFC 9112 describes it.", 0)
 	errBody       = newProblem(400, "malformed-body", "The body cannot be read", "The body is not a JSON object.", 0)
@@ -46,7 +46,7 @@ var (
 	errQueueFull  = newProblem(503, "queue-full", "The queue is full", "Too many orders are waiting. Please try again.", 1)
 	errBookFull   = newProblem(503, "shop-full", "The shop is full", "The shop holds as many orders as it can.", 60)
 	errAway       = newProblem(503, "unavailable", "Temporarily unavailable", "The queue cannot be reached right now. With the same Idempotency-Key it is safe to try again.", 1)
-	errUnsure     = errAway.because(errAway.detail) // the same to a caller, but the order may have been stored
+	errUnsure     = errAway.because(errAway.detail) // the same answer, but the order may have been stored
 	errRefusing   = newProblem(503, "shutting-down", "Shutting down", "This instance takes no more orders. Please try again.", 1)
 	errManySocket = newProblem(503, "too-many-sockets", "Too many sockets", "This instance has as many sockets open as it may.", 5)
 )
@@ -61,7 +61,7 @@ func newProblem(status int, kind, title, detail string, retry int) *problem {
 		Message string `json:"message"`
 	}{"urn:firstcome:" + kind, title, status, detail, detail})
 	if err != nil {
-		panic("web: a problem that cannot be encoded: " + err.Error()) // strings and a number always can
+		panic("web: a problem that cannot be encoded: " + err.Error()) // strings and a number can always be
 	}
 	p.body = body
 	return p
@@ -82,7 +82,7 @@ func (p *problem) after(seconds int) *problem {
 	return &q
 }
 
-// guard stands before every route: it holds the origin rules, turns errors into
+// guard runs before every route: it applies the origin rules, turns errors into
 // problems, and keeps a panic from ending the process or showing its text.
 func (s *Server) guard(c *fiber.Ctx) (err error) {
 	defer func() {
@@ -95,7 +95,7 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 	if s.refusing.Load() && !websocket.IsWebSocketUpgrade(c) {
 		c.Context().SetConnectionClose() // the next request goes to an instance that stays
 	}
-	if !s.greetOrigin(c) && c.Method() == fiber.MethodPost {
+	if !s.admitOrigin(c) && c.Method() == fiber.MethodPost {
 		return fail(c, errOrigin) // a form post needs no preflight
 	}
 	if err := c.Next(); err != nil {
@@ -104,7 +104,7 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 	return nil
 }
 
-// explain answers with the problem that err is. Problems are never wrapped.
+// explain answers with the problem for err. Problems are never wrapped.
 func (s *Server) explain(c *fiber.Ctx, err error) error {
 	var p *problem
 	switch e := err.(type) {
@@ -120,10 +120,10 @@ func (s *Server) explain(c *fiber.Ctx, err error) error {
 	return fail(c, p)
 }
 
-// problemOf translates what Fiber and fasthttp find wrong by themselves.
+// problemOf is the problem for a status that Fiber or fasthttp chose, or nil.
 func problemOf(code int) *problem {
 	switch code {
-	case fiber.StatusBadRequest, fiber.StatusBadGateway: // 502 is Fiber's word for a broken connection
+	case fiber.StatusBadRequest, fiber.StatusBadGateway: // Fiber says 502 for a broken connection
 		return errMalformed
 	case fiber.StatusNotFound:
 		return errNoPath
@@ -141,19 +141,19 @@ func problemOf(code int) *problem {
 	return nil
 }
 
-// unreadable answers a request that never became one: fasthttp could not read it
-// to its end. No handler and no guard has seen it.
+// unreadable answers a request that fasthttp could not read to its end. It has not
+// passed guard.
 func (s *Server) unreadable(c *fiber.Ctx, err error) error {
 	if conn, ok := c.Context().Conn().(*conn); ok {
 		conn.unread.Store(true)
 	}
-	if !s.greetOrigin(c) && c.Method() == fiber.MethodPost {
-		return fail(c, errOrigin) // the origin is looked at before the size
+	if !s.admitOrigin(c) && c.Method() == fiber.MethodPost {
+		return fail(c, errOrigin) // the origin is checked before the size
 	}
 	return s.explain(c, err)
 }
 
-// fail writes the answer. It always returns nil: the error is dealt with.
+// fail writes the problem as the answer. It always returns nil.
 func fail(c *fiber.Ctx, p *problem) error {
 	r := c.Response()
 	r.SetStatusCode(p.status)

@@ -10,15 +10,15 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// origins are the pages that may use us from a browser: CORS and the WebSocket's
-// origin check ask the same list.
+// origins are the pages that may use this server from a browser. CORS and the
+// WebSocket's origin check share it.
 type origins struct {
 	allowed  map[string]bool
 	loopback bool
 }
 
-// CheckOrigin tells whether a configured origin can ever match: a scheme, a host
-// and perhaps a port, in the letters in which browsers send them (RFC 6454 6.2).
+// CheckOrigin returns an error for a configured origin that can never match: it must be
+// a scheme, a host and perhaps a port, spelled as browsers send them (RFC 6454 6.2).
 func CheckOrigin(origin string) error {
 	host, ok := originHost(origin)
 	switch {
@@ -43,9 +43,9 @@ func newOrigins(allowed []string, loopback bool) (origins, error) {
 	return o, nil
 }
 
-// allow tells whether a page of that origin may use the server called host. The
-// scheme of the same origin is not compared: behind a proxy that ends TLS it is
-// not ours to know. "null" is refused like any other stranger.
+// allow reports whether a page of that origin may use the server called host. A page
+// of the host itself may, whatever its scheme: behind a proxy that ends TLS, this
+// server cannot know the scheme. "null" is refused.
 func (o *origins) allow(origin, host string) bool {
 	if o.allowed[origin] {
 		return true
@@ -84,9 +84,9 @@ func isLoopback(hostport string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// greetOrigin sets the CORS headers, and tells whether the request may act: it
-// has no Origin (curl, servers), or one that is allowed.
-func (s *Server) greetOrigin(c *fiber.Ctx) bool {
+// admitOrigin sets the CORS headers, and reports whether the request may act: it has
+// no Origin (curl, servers), or an allowed one.
+func (s *Server) admitOrigin(c *fiber.Ctx) bool {
 	h := &c.Response().Header
 	h.SetCanonical(headerVary, headerOrigin)
 	origin := c.Request().Header.PeekBytes(headerOrigin)
@@ -106,8 +106,8 @@ var (
 	headerOrigin = []byte(fiber.HeaderOrigin)
 )
 
-// preflight answers OPTIONS, and with it a browser's question whether a page may
-// send the real request.
+// preflight answers OPTIONS, which a browser sends to ask whether a page may send the
+// real request.
 func preflight(methods string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		h := &c.Response().Header
@@ -125,7 +125,7 @@ func preflight(methods string) fiber.Handler {
 // proxies are the peers whose X-Forwarded-For is believed.
 type proxies []netip.Prefix
 
-// CheckProxy tells whether a configured proxy is an address or a CIDR prefix.
+// CheckProxy returns an error unless a configured proxy is an address or a CIDR prefix.
 func CheckProxy(proxy string) error {
 	_, err := parseProxy(proxy)
 	return err
@@ -163,9 +163,9 @@ func (ps proxies) trust(ip netip.Addr) bool {
 	return false
 }
 
-// client is who sent the request: the peer, or if that is a trusted proxy, the
-// right-most address in X-Forwarded-For that is not one. What stands left of it
-// anyone could have written.
+// client is the address that sent the request: the peer, or, if that is a trusted
+// proxy, the right-most address in X-Forwarded-For that is not a trusted proxy. The
+// addresses to its left may be forged.
 func (ps proxies) client(peer netip.Addr, forwarded [][]byte) netip.Addr {
 	client := peer.Unmap()
 	for i := len(forwarded) - 1; i >= 0; i-- {

@@ -16,7 +16,7 @@ import (
 	"github.com/fasthttp/websocket"
 )
 
-func TestAStoppedHubTakesNobody(t *testing.T) {
+func TestAStoppedHubTakesNoSocket(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, _ := open(t, w, nil)
 	if err := s.hub.stop(context.Background()); err != nil {
@@ -64,11 +64,11 @@ func TestStopSaysGoodbye(t *testing.T) {
 	}
 }
 
-// Whoever has a connection open is answered, for the last time on it, before the
-// server goes; it does not wait for sockets, nor once nobody else is there.
-func TestStopTakesLeave(t *testing.T) {
+// An open connection gets one more answer, and is closed after it. The server does not
+// wait for sockets, and stops as soon as only they are left.
+func TestStopAnswersOpenConnections(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil, func(s *Server) { s.parting = time.Hour })
+	s, addr := open(t, w, nil, func(s *Server) { s.drainTime = time.Hour })
 	tab := watch(t, addr, "a@b.de")
 	keeping := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer keeping.CloseIdleConnections()
@@ -100,10 +100,10 @@ func TestStopTakesLeave(t *testing.T) {
 	}
 }
 
-// A connection that was made just before may have its first request on the way.
-func TestStopHearsWhoJustCame(t *testing.T) {
+// A connection made just before the stop may have its first request on the way.
+func TestStopAnswersANewConnection(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil, func(s *Server) { s.patience = time.Hour })
+	s, addr := open(t, w, nil, func(s *Server) { s.firstByteTime = time.Hour })
 	late, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -134,28 +134,28 @@ func TestStopHearsWhoJustCame(t *testing.T) {
 	}
 }
 
-// A server does not wait for those who were let in just now and never speak.
-func TestStopCutsOffWhoNeverSpeaks(t *testing.T) {
+// The server does not wait for a new connection that sends nothing.
+func TestStopCutsOffASilentConnection(t *testing.T) {
 	w := newTown(t, "tshirt")
-	s, addr := open(t, w, nil, func(s *Server) { s.patience = 50 * time.Millisecond })
+	s, addr := open(t, w, nil, func(s *Server) { s.firstByteTime = 50 * time.Millisecond })
 	silent, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // fasthttp does it after 4 to 5
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // fasthttp would cut it off after 4 to 5 s
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		t.Error(err)
 	}
 }
 
-// What New leaves a stop is not nothing.
+// New gives a server time for a stop; open takes it away.
 func TestStopHasTime(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, err := New(Config{Queue: w, Feed: w, Book: w.book})
-	if err != nil || s.parting != partingTime || s.patience != firstByteTime {
-		t.Errorf("%v: %s and %s", err, s.parting, s.patience)
+	if err != nil || s.drainTime != drainTime || s.firstByteTime != firstByteTime {
+		t.Errorf("%v: %s and %s", err, s.drainTime, s.firstByteTime)
 	}
 }
 
@@ -197,13 +197,13 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	tab := watch(t, ln.Addr().String(), "a@b.de")
-	told := make(chan int, 1)
-	go func() { told <- tab.next().closedBy }()
+	closedBy := make(chan int, 1)
+	go func() { closedBy <- tab.next().closedBy }()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if _, err := trySend("POST", "http://"+ln.Addr().String()+"/buy", orderBody("a@b.de"), "Content-Type", asJSON); err == nil {
-			t.Error("an order was answered that the queue has not taken")
+			t.Error("an order was answered that the queue has not stored")
 		}
 	}()
 	awaitTrue(t, "the order is under way", func() bool { return w.placing.Load() > 0 })
@@ -212,7 +212,7 @@ func TestStopCutsOffWhenItsTimeIsOver(t *testing.T) {
 	if err := s.Stop(ctx); err == nil {
 		t.Error("it waited for all")
 	}
-	if code := <-told; code != websocket.CloseGoingAway {
+	if code := <-closedBy; code != websocket.CloseGoingAway {
 		t.Errorf("closed with %d", code)
 	}
 	select {
@@ -249,7 +249,7 @@ func TestStopBeforeServe(t *testing.T) {
 	}
 }
 
-// lingering is a listener whose connections come to us only when it is closed.
+// lingering is a listener whose Accept returns a connection only when it is closed.
 type lingering struct {
 	net.Listener
 	taken, closed chan struct{}
@@ -259,7 +259,7 @@ func (l lingering) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err == nil {
 		close(l.taken)
-		<-l.closed // as if the goroutine were not run until then
+		<-l.closed // as if its goroutine did not run until then
 	}
 	return c, err
 }
@@ -269,15 +269,15 @@ func (l lingering) Close() error {
 	return l.Listener.Close()
 }
 
-// Who is just being let in when the listener closes is not left to fasthttp, which
-// holds a silent connection for 5 s.
-func TestStopSeesWhoIsBeingLetIn(t *testing.T) {
+// A connection that is being accepted while the listener closes is cut off, too.
+// fasthttp would keep it for 5 s if it sends nothing.
+func TestStopSeesAConnectionBeingAccepted(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, err := New(Config{Queue: w, Feed: w, Book: w.book})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.parting, s.patience = 0, 0
+	s.drainTime, s.firstByteTime = 0, 0
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

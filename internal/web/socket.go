@@ -18,22 +18,20 @@ import (
 )
 
 const (
-	// A socket whose buyer's side does not take what is written may be maxBehind order
-	// frames behind. Any other only waits for its turn on a busy machine: it is not
-	// slow, and may be maxBurst behind.
+	// A socket with a stalled write may be maxBehind order frames behind. Without one,
+	// the buyer's side is not slow, the machine is busy: it may be maxBurst behind.
 	maxBehind   = 256
 	maxBurst    = 16 * maxBehind
-	stallTime   = 100 * time.Millisecond // of a write, then it waits for the other side
-	maxIncoming = 1 << 10                // bytes of a frame from the buyer; nothing is asked of them
-	recent      = 20                     // orders shown on attach, besides the undecided ones
+	stallTime   = 100 * time.Millisecond // a longer write is stalled
+	maxIncoming = 1 << 10                // bytes of a frame from the buyer, which is ignored
+	recent      = 20                     // orders sent at first, besides the undecided ones
 )
 
-// socket is one buyer's open WebSocket. Its handler's goroutine reads, and joins
-// the one that writes before it returns, since contrib/websocket gives the Conn
-// to somebody else then.
+// socket is one buyer's open WebSocket. Its handler's goroutine reads, and waits for
+// the goroutine that writes before it returns: contrib/websocket then reuses the Conn.
 //
-//	read  ◄── the buyer's pongs, until the connection ends
-//	write ──► hello, what the book knows, then frames as they are delivered
+//	read  ◄── pongs, until the connection ends
+//	write ──► hello, the orders in the book, then frames as they are pushed
 type socket struct {
 	hub   *hub
 	ws    *websocket.Conn
@@ -41,27 +39,27 @@ type socket struct {
 	email sale.Email
 	token string
 
-	wake  chan struct{} // there is something to take; holds one
-	gone  chan struct{} // closed when reading has ended
-	waits atomic.Bool   // an order was shown as pending
-	known atomic.Uint32 // the book's Changes when it was looked up last
+	wake    chan struct{} // there is something to write; holds one
+	gone    chan struct{} // closed when reading has ended
+	waiting atomic.Bool   // an order was sent as pending, and its outcome was not sent
+	known   atomic.Uint32 // the book's Changes when it was last looked up
 
 	// Of the hub's goroutine.
-	lines []line // as told last
+	lines []lineFrame // pushed last
 
 	// Of the writing goroutine.
-	shown shown
-	again <-chan time.Time // when to ask the leader, who could not be asked; else nil. It ends with the socket.
+	seen  seen
+	again <-chan time.Time // when to ask the leader again; nil: it has answered
 
 	mu       sync.Mutex
-	frames   []*frame
-	pause    *time.Timer // ends the wait of pending frames for company
-	behind   int         // frames taken over and not written yet
-	newLines [][]byte
-	stale    bool // the book is to be asked
-	lost     bool // so is the leader, as the book may have missed something too
-	leaving  bool
-	cut      bool // it was too far behind
+	frames   []*orderFrame
+	pause    *time.Timer // signals when a pending frame has waited for another long enough
+	behind   int         // frames pushed and not written yet
+	newLines [][]byte    // line frames pushed and not written yet
+	stale    bool        // the book must be looked up
+	lost     bool        // after it has caught up with the leader
+	leaving  bool        // close after what is queued
+	cut      bool        // cut off, too far behind
 }
 
 // attach makes the handler of GET /ws.
@@ -77,7 +75,7 @@ func (s *Server) attach() fiber.Handler {
 		},
 	})
 	return func(c *fiber.Ctx) error {
-		if !s.greetOrigin(c) {
+		if !s.admitOrigin(c) {
 			return errOrigin
 		}
 		email, err := emailOf(c)
@@ -101,14 +99,14 @@ func (h *hub) serve(ws *websocket.Conn) {
 	raw, ok := underlying(ws)
 	email, known := ws.Locals("email").(sale.Email)
 	if !ok || !known {
-		h.log.Error("a socket without a connection of ours or an email")
+		h.log.Error("a socket has no connection of the listener, or no email")
 		return
 	}
 	raw.upgraded.Store(true)
 	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(),
 		wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	if !h.add(s) {
-		_ = s.sayBye() // nothing depends on it
+		_ = s.sendClose() // the connection is closed either way
 		return
 	}
 	defer h.remove(s)
@@ -119,7 +117,7 @@ func (h *hub) serve(ws *websocket.Conn) {
 	s.read()
 }
 
-// underlying is the connection below the one that fasthttp lends to a hijacker.
+// underlying is the connection below the one that fasthttp gives to a hijacker.
 func underlying(ws *websocket.Conn) (*conn, bool) {
 	lent, ok := ws.NetConn().(interface{ UnsafeConn() net.Conn })
 	if !ok {
@@ -129,23 +127,23 @@ func underlying(ws *websocket.Conn) (*conn, bool) {
 	return c, ok
 }
 
-// read returns when the connection ends, or a ping was not answered in time.
+// read returns when the connection ends, or a ping is not answered in time.
 func (s *socket) read() {
 	alive := func() error { return s.ws.SetReadDeadline(time.Now().Add(s.hub.timing.ping + s.hub.timing.pong)) }
 	s.ws.SetReadLimit(maxIncoming)
 	s.ws.SetPongHandler(func(string) error { return alive() })
 	err := alive()
 	for err == nil {
-		_, _, err = s.ws.NextReader() // it skips what was not read
+		_, _, err = s.ws.NextReader() // it discards the frame before
 	}
 	if !websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived) {
 		s.hub.log.Debug("a socket ended", slog.Any("err", err))
 	}
 }
 
-// push queues a frame. Order frames are never dropped: a socket that is too far
-// behind for one more is closed, and the buyer comes back for the book's view.
-func (s *socket) push(f *frame) {
+// push queues an order frame. No order frame is dropped: a socket that is too far
+// behind is cut off, and the buyer's next socket starts from the book (P6).
+func (s *socket) push(f *orderFrame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -157,8 +155,8 @@ func (s *socket) push(f *frame) {
 			s.signal()
 			break
 		}
-		// The outcome often follows within milliseconds, and both then cost one
-		// write. The buyer was told pending by the 202 already.
+		// The outcome often follows within milliseconds, and both then cost one write.
+		// The 202 has already said pending.
 		if s.pause == nil {
 			s.pause = time.AfterFunc(s.hub.timing.pause, s.signal)
 		} else {
@@ -171,7 +169,7 @@ func (s *socket) push(f *frame) {
 	}
 }
 
-// markStale has the book looked up; with lost, after it has caught up.
+// markStale has the book looked up; if lost, after it has caught up with the leader.
 func (s *socket) markStale(lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,17 +177,17 @@ func (s *socket) markStale(lost bool) {
 	s.signal()
 }
 
-// checkMissed has the book looked up if the buyer's orders have changed since it
-// was. A broadcast is heard at most once, and the one who broadcasts may lose it
-// with his own connection; the book hears of everything, everywhere (P6).
+// checkMissed has the book looked up if the buyer's orders have changed since the last
+// lookup. A broadcast comes at most once, and is lost with the sender's connection; the
+// book misses nothing, on any instance (P6).
 func (s *socket) checkMissed() {
 	if s.hub.book.Changes(s.email) != s.known.Load() {
 		s.markStale(false)
 	}
 }
 
-// setLines replaces line frames that were not sent yet.
-func (s *socket) setLines(text [][]byte) {
+// replaceLines queues line frames, in place of the ones not written yet.
+func (s *socket) replaceLines(text [][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.newLines = text
@@ -202,7 +200,7 @@ func (s *socket) linesSent() bool {
 	return s.newLines == nil
 }
 
-// leave has what is queued written, and then goodbye said.
+// leave has the socket closed after what is queued is written.
 func (s *socket) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,7 +215,7 @@ func (s *socket) signal() {
 	}
 }
 
-// write is the only one that writes messages, until the socket has gone.
+// write writes all messages of the socket, until it is gone.
 func (s *socket) write() {
 	ping := time.NewTicker(s.hub.timing.ping)
 	defer ping.Stop()
@@ -246,8 +244,8 @@ func (s *socket) write() {
 	s.raw.abort() // reading ends, too
 }
 
-// greet says hello and tells what the book knows. The socket is registered by
-// now, so whatever the book does not know yet will be delivered (P6).
+// greet sends hello and the orders in the book. The socket is registered by now, so
+// what the book does not hold yet will be delivered (P6).
 func (s *socket) greet() error {
 	hello := append([]byte(`{"type":"hello","email":"`), s.email...)
 	hello = append(hello, `","server_time":"`...)
@@ -255,14 +253,14 @@ func (s *socket) greet() error {
 	if err := s.batch(func() error { return s.send(append(hello, `"}`...)) }); err != nil {
 		return err
 	}
-	s.known.Store(s.hub.book.Changes(s.email)) // more is new, and no orders of old
+	s.known.Store(s.hub.book.Changes(s.email)) // else sendNews would take all of the orders for new
 	return s.lookUp(true)
 }
 
-// lookUp shows what the book knows; with lost, after it has caught up with the
-// leader, if that takes only a moment. While it does not, the leader is asked again
-// every now and then, as nothing else may ever happen to this socket (P6). The
-// pauses differ, so that an outage's end does not find all sockets in one instant.
+// lookUp sends what is new in the book. If lost, the book gets mayTime to catch up with
+// the leader first. If it fails, the socket tries again and again, since nothing else
+// may ever happen to it (P6). The pauses differ, so that after an outage not all
+// sockets ask at once.
 func (s *socket) lookUp(lost bool) error {
 	if lost {
 		s.again = nil
@@ -275,18 +273,18 @@ func (s *socket) lookUp(lost bool) error {
 			s.mu.Unlock()
 		}
 	}
-	return s.batch(func() error { return s.catchUp(lost) })
+	return s.batch(func() error { return s.sendNews(lost) })
 }
 
-// turn writes everything that is queued, in as few writes as it fits, and then
-// brings a stale socket up to date: what is at hand does not wait for the leader.
+// turn writes all that is queued, in as few writes as possible, and then looks up the
+// book if the socket is stale: what is queued does not wait for the leader.
 func (s *socket) turn() (leave bool, err error) {
 	s.mu.Lock()
 	frames, lines, stale, leave := s.frames, s.newLines, s.stale, s.leaving
 	lost := stale && s.lost && !leave
 	s.frames, s.newLines, s.stale = nil, nil, false
 	if lost {
-		s.lost = false // unless the leader cannot be asked
+		s.lost = false // lookUp sets it again if the leader does not answer
 	}
 	if s.pause != nil {
 		s.pause.Stop()
@@ -294,11 +292,11 @@ func (s *socket) turn() (leave bool, err error) {
 	s.mu.Unlock()
 	err = s.batch(func() error {
 		for _, f := range frames {
-			if err := s.show(f); err != nil {
+			if err := s.sendOrder(f); err != nil {
 				return err
 			}
 		}
-		for i := 0; i < len(lines) && s.waits.Load(); i++ { // else they are told already
+		for i := 0; i < len(lines) && s.waiting.Load(); i++ { // an outcome makes them obsolete
 			if err := s.send(lines[i]); err != nil {
 				return err
 			}
@@ -314,15 +312,15 @@ func (s *socket) turn() (leave bool, err error) {
 	return leave, err
 }
 
-// catchUp shows what the book knows and the buyer was not shown yet: orders that
-// were shown as pending, all that are pending if something may have been lost, and
-// the newest ones, at least as many as have changed since the last look.
-func (s *socket) catchUp(lost bool) error {
+// sendNews sends what the book knows and the buyer has not seen: outcomes of orders that
+// were sent as pending, and the newest orders, at least as many as have changed since
+// the last lookup. If lost, it sends all undecided orders, too.
+func (s *socket) sendNews(lost bool) error {
 	changes := s.hub.book.Changes(s.email)
-	newest := max(recent, min(int(changes-s.known.Swap(changes)), maxShownPending))
-	for id := range s.shown.pending {
+	newest := max(recent, min(int(changes-s.known.Swap(changes)), maxSeenPending))
+	for id := range s.seen.pending {
 		if status, known := s.hub.book.Status(id, s.email); known && status.Outcome != sale.Pending {
-			if err := s.showStatus(&status); err != nil {
+			if err := s.sendStatus(&status); err != nil {
 				return err
 			}
 		}
@@ -335,32 +333,32 @@ func (s *socket) catchUp(lost bool) error {
 		slices.Reverse(statuses)
 	}
 	for i := range statuses {
-		if err := s.showStatus(&statuses[i]); err != nil {
+		if err := s.sendStatus(&statuses[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *socket) showStatus(status *sale.Status) error {
+func (s *socket) sendStatus(status *sale.Status) error {
 	if !s.news(status.ID, status.Rev()) {
 		return nil
 	}
 	return s.send(appendOrderFrame(nil, status.AppendJSON(nil)))
 }
 
-func (s *socket) show(f *frame) error {
+func (s *socket) sendOrder(f *orderFrame) error {
 	if !s.news(f.id, f.rev) {
 		return nil
 	}
 	return s.send(f.text)
 }
 
-// news tells whether the buyer is to be shown this, not having seen as much or
-// more of that order.
+// news reports whether to send the order at rev: the buyer has not seen it, or a later
+// rev of it, on this socket.
 func (s *socket) news(id sale.OrderID, rev int) bool {
-	news := s.shown.news(id, rev, s.decided)
-	s.waits.Store(len(s.shown.pending) > 0)
+	news := s.seen.news(id, rev, s.decided)
+	s.waiting.Store(len(s.seen.pending) > 0)
 	return news
 }
 
@@ -371,7 +369,7 @@ func (s *socket) decided(id sale.OrderID) bool {
 
 func (s *socket) send(text []byte) error { return s.ws.WriteMessage(websocket.TextMessage, text) }
 
-// batch runs write and sends its messages together.
+// batch runs write, and sends its messages together.
 func (s *socket) batch(write func() error) error {
 	s.raw.hold()
 	err := write()
@@ -381,10 +379,10 @@ func (s *socket) batch(write func() error) error {
 	return err
 }
 
-// bye closes with 1001 and gives the buyer's side a moment to answer, which ends
-// the reading; then it cuts the connection off.
+// bye sends the close frame and gives the buyer's side a moment to answer, which ends
+// read; then it cuts the connection off.
 func (s *socket) bye() {
-	if s.sayBye() == nil {
+	if s.sendClose() == nil {
 		select {
 		case <-s.gone:
 			return
@@ -394,7 +392,8 @@ func (s *socket) bye() {
 	s.raw.abort()
 }
 
-func (s *socket) sayBye() error {
+// sendClose sends a close frame with 1001.
+func (s *socket) sendClose() error {
 	text := websocket.FormatCloseMessage(websocket.CloseGoingAway, "shutting down")
 	return s.ws.WriteControl(websocket.CloseMessage, text, time.Now().Add(s.hub.timing.close))
 }

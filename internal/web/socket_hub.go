@@ -1,10 +1,9 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
-	"strconv"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,7 @@ import (
 
 const (
 	maxSockets = 250_000
-	lineBudget = 1000 // line frames in one round, for all sockets together
+	lineBudget = 1000 // line frames a tick, for all sockets together
 )
 
 // timing is the pace of sockets; tests make it faster.
@@ -22,14 +21,14 @@ type timing struct {
 	ping  time.Duration // between pings
 	pong  time.Duration // for the answer to one
 	line  time.Duration // between line frames to one socket
-	sweep time.Duration // between looks for what no broadcast told
-	pause time.Duration // that a pending frame may wait for another
-	close time.Duration // for the other side's goodbye
-	retry time.Duration // before the leader is asked again, and up to half as much more
+	sweep time.Duration // between looks for lost broadcasts
+	pause time.Duration // that a pending frame may wait for the next frame
+	close time.Duration // for the other side's close frame
+	retry time.Duration // before the leader is asked again, up to half as much more
 }
 
-// hub knows every open socket by its buyer. There is one per instance, with one
-// goroutine of its own (run) and two per socket, see socket.
+// hub holds every open socket, by buyer. An instance has one hub. It has one goroutine
+// (run), and two a socket, see socket.
 type hub struct {
 	book    *sale.Book
 	catchUp func(time.Duration) error
@@ -40,7 +39,7 @@ type hub struct {
 	slow    atomic.Uint64
 	refused atomic.Uint64
 
-	handlers sync.WaitGroup // one per socket in buyers; added to under mu
+	handlers sync.WaitGroup // one a socket in buyers; added to under mu
 	mu       sync.RWMutex
 	buyers   map[string][]*socket // by email token
 	count    int
@@ -62,8 +61,8 @@ func (h *hub) size() int {
 	return h.count
 }
 
-// add registers a socket: from now on it is given what is delivered. It refuses
-// when the hub is stopping.
+// add registers a socket, which then gets what is delivered. It returns false if the
+// hub is stopping.
 func (h *hub) add(s *socket) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -77,7 +76,7 @@ func (h *hub) add(s *socket) bool {
 	return true
 }
 
-// remove is called once per socket that was added, when its goroutines are done.
+// remove must be called once for each added socket, when its goroutines are done.
 func (h *hub) remove(s *socket) {
 	defer h.handlers.Done()
 	h.mu.Lock()
@@ -99,7 +98,7 @@ func (h *hub) remove(s *socket) {
 	}
 }
 
-// deliver queues a status for the sockets of one buyer. It waits for none of them.
+// deliver pushes a status to the sockets of one buyer. It waits for none of them.
 func (h *hub) deliver(token string, status []byte) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -109,16 +108,16 @@ func (h *hub) deliver(token string, status []byte) {
 	}
 	id, rev, ok := readStatus(status)
 	if !ok {
-		h.log.Debug("a status that is none was broadcast", slog.Int("bytes", len(status)))
+		h.log.Debug("a broadcast status cannot be read", slog.Int("bytes", len(status)))
 		return
 	}
-	f := &frame{id: id, rev: rev, text: appendOrderFrame(make([]byte, 0, len(status)+32), status)}
+	f := &orderFrame{id: id, rev: rev, text: appendOrderFrame(make([]byte, 0, len(status)+32), status)}
 	for _, s := range sockets {
 		s.push(f)
 	}
 }
 
-// refresh marks every socket as behind.
+// refresh marks every socket as stale, after broadcasts may have been lost.
 func (h *hub) refresh() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -129,8 +128,8 @@ func (h *hub) refresh() {
 	}
 }
 
-// stop says goodbye to every socket, and returns when all are gone. When ctx is
-// over they are cut off.
+// stop closes every socket, and returns when all are gone. When ctx ends, it cuts off
+// what is left.
 func (h *hub) stop(ctx context.Context) error {
 	h.mu.Lock()
 	h.stopping = true
@@ -141,7 +140,7 @@ func (h *hub) stop(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	done := make(chan struct{})
-	go func() { // ends with the last socket; below nobody goes before it
+	go func() { // ends with the last socket; stop always waits for it
 		h.handlers.Wait()
 		close(done)
 	}()
@@ -161,8 +160,8 @@ func (h *hub) stop(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// run tells waiting buyers, a few times a second, how far their lines have come,
-// and looks for what no broadcast told, until ctx ends.
+// run pushes line frames to waiting buyers a few times a second, and looks for lost
+// broadcasts, until ctx ends.
 func (h *hub) run(ctx context.Context) {
 	lines, sweep := time.NewTicker(h.timing.line), time.NewTicker(h.timing.sweep)
 	defer lines.Stop()
@@ -173,15 +172,15 @@ func (h *hub) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			sockets = h.those(sockets[:0], func(*socket) bool { return true })
+			sockets = h.collect(sockets[:0], func(*socket) bool { return true })
 			for _, s := range sockets {
 				s.checkMissed()
 			}
 		case <-lines.C:
-			sockets = h.those(sockets[:0], func(s *socket) bool { return s.waits.Load() })
+			sockets = h.collect(sockets[:0], func(s *socket) bool { return s.waiting.Load() })
 			budget := lineBudget
 			for _, s := range sockets {
-				if budget -= h.tellLines(s); budget <= 0 {
+				if budget -= h.pushLines(s); budget <= 0 {
 					break
 				}
 			}
@@ -190,14 +189,14 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// those appends the sockets of which is says yes, quickly, in an order that differs
-// each time (a map's), so that nobody is always beyond a budget.
-func (h *hub) those(list []*socket, is func(*socket) bool) []*socket {
+// collect appends the sockets that match. They come in map order, which differs each
+// time, so that the budget does not always leave out the same sockets.
+func (h *hub) collect(list []*socket, match func(*socket) bool) []*socket {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, sockets := range h.buyers {
 		for _, s := range sockets {
-			if is(s) {
+			if match(s) {
 				list = append(list, s)
 			}
 		}
@@ -205,94 +204,30 @@ func (h *hub) those(list []*socket, is func(*socket) bool) []*socket {
 	return list
 }
 
-// tellLines gives a socket the lines that have changed, and returns how many. A
-// socket that has not sent the last ones yet is left alone: of lines only the
-// newest matters.
-func (h *hub) tellLines(s *socket) int {
+// pushLines pushes the line frames that have changed since the last ones, and returns
+// how many. It skips a socket that has not sent the last ones yet: only the newest
+// line frame of a product matters.
+func (h *hub) pushLines(s *socket) int {
 	waits := h.book.Waits(s.email)
 	if len(waits) == 0 || !s.linesSent() {
 		return 0
 	}
 	var text [][]byte
-	lines := make([]line, 0, len(waits))
+	lines := make([]lineFrame, 0, len(waits))
 	for _, w := range waits {
 		product, ok := h.book.Product(w.Product)
 		if !ok {
 			continue
 		}
-		l := line{w, product.Available}
-		lines = append(lines, l)
-		if !l.in(s.lines) {
-			text = append(text, l.appendFrame(nil))
+		f := lineFrame{w, product.Available}
+		lines = append(lines, f)
+		if !slices.Contains(s.lines, f) {
+			text = append(text, f.append(nil))
 		}
 	}
 	s.lines = lines
 	if len(text) > 0 {
-		s.setLines(text)
+		s.replaceLines(text)
 	}
 	return len(text)
-}
-
-// line is what a line frame says.
-type line struct {
-	sale.Wait
-	available int64
-}
-
-func (l line) in(told []line) bool {
-	for i := range told {
-		if told[i] == l {
-			return true
-		}
-	}
-	return false
-}
-
-func (l line) appendFrame(b []byte) []byte {
-	b = append(b, `{"type":"line","product":"`...)
-	b = append(b, l.Product...)
-	b = append(b, `","ahead":`...)
-	b = strconv.AppendUint(b, l.Ahead, 10)
-	b = append(b, `,"decided":`...)
-	b = strconv.AppendUint(b, l.Decided, 10)
-	b = append(b, `,"available":`...)
-	b = strconv.AppendInt(b, l.available, 10)
-	return append(b, '}')
-}
-
-// frame is an order's status on its way to sockets, shared by all that get it.
-type frame struct {
-	id   sale.OrderID
-	rev  int
-	text []byte
-}
-
-func appendOrderFrame(dst, status []byte) []byte {
-	dst = append(dst, `{"type":"order","order":`...)
-	dst = append(dst, status...)
-	return append(dst, '}')
-}
-
-var (
-	statusStart = []byte(`{"id":"`)
-	statusRev   = []byte(`"rev":`)
-)
-
-// readStatus finds id and rev in what sale.Status.AppendJSON wrote. No field
-// before rev can hold a quote, so nothing can pretend to be it.
-func readStatus(b []byte) (id sale.OrderID, rev int, ok bool) {
-	if !bytes.HasPrefix(b, statusStart) || len(b) < len(statusStart)+36 || b[len(b)-1] != '}' {
-		return id, 0, false
-	}
-	id, err := sale.ParseOrderID(b[len(statusStart) : len(statusStart)+36])
-	at := bytes.Index(b, statusRev)
-	if err != nil || at < 0 {
-		return id, 0, false
-	}
-	i := at + len(statusRev)
-	start := i
-	for ; i < len(b) && '0' <= b[i] && b[i] <= '9' && i < start+9; i++ {
-		rev = 10*rev + int(b[i]-'0')
-	}
-	return id, rev, i > start
 }

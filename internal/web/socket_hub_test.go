@@ -32,7 +32,7 @@ func TestASocketTellsTheOutcome(t *testing.T) {
 			t.Errorf("%s", f.receivedRaw)
 		}
 	}
-	// The other buyer hears of their own order first (P7).
+	// The other buyer's first frame is of their own order (P7).
 	mine := bought(t, buy(t, addr, orderBody("c@b.de")))
 	broadcast(s, w.decide(t)...)
 	other.wantOrder(mine, "accepted")
@@ -62,7 +62,7 @@ func TestNothingGoesBackAndNothingIsSaidTwice(t *testing.T) {
 func TestASocketOpensWithTheBook(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.steer(t, "tshirt", left(1000))
-	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour }) // or lost outcomes are looked up, in any order
+	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour }) // no line frames
 	old := bought(t, buy(t, addr, orderBody("a@b.de")))                           // undecided, and older than the newest 20
 	var ids []sale.OrderID
 	for range 24 {
@@ -89,14 +89,13 @@ func TestASocketOpensWithTheBook(t *testing.T) {
 	again.wantOrder(last, "accepted")
 }
 
-// TestRefreshBringsWhatWasLost: no broadcast arrives, also not for orders that are
-// not among the newest any more.
+// No broadcast arrives, and Refresh brings all orders, also ones beyond the newest.
 func TestRefreshBringsWhatWasLost(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour })
 	w.deaf = true
 	tab := watch(t, addr, "a@b.de")
-	shown := map[string]string{}
+	states := map[string]string{}
 	var ids []sale.OrderID
 	for range 30 {
 		ids = append(ids, bought(t, buy(t, addr, orderBody("a@b.de"))))
@@ -109,21 +108,20 @@ func TestRefreshBringsWhatWasLost(t *testing.T) {
 	s.Refresh()
 	for range ids {
 		f := tab.order()
-		shown[f.Order.ID] = f.Order.Status
+		states[f.Order.ID] = f.Order.Status
 	}
 	for i, id := range ids {
 		want := "accepted"
 		if i >= 5 {
 			want = "sold_out"
 		}
-		if shown[id.String()] != want {
-			t.Errorf("order %d is %q, want %s", i, shown[id.String()], want)
+		if states[id.String()] != want {
+			t.Errorf("order %d is %q, want %s", i, states[id.String()], want)
 		}
 	}
 }
 
-// TestALostOutcomeIsFound: an order shown as pending that the book knows better is
-// looked up without anybody asking (P6).
+// An outcome whose broadcast was lost is found in the book by the sweep (P6).
 func TestALostOutcomeIsFound(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.sweep = 5 * time.Millisecond })
@@ -154,48 +152,48 @@ func TestLines(t *testing.T) {
 	}
 	broadcast(s, w.decide(t)...)
 	tab.wantOrder(id, "accepted")
-	// Nothing waits, so no line comes any more, and the idle one never had any.
-	for _, who := range []struct {
+	// No order waits, so no line frame comes any more; the idle socket never had any.
+	for _, buyer := range []struct {
 		*screen
 		email string
 	}{{tab, "a@b.de"}, {idle, "idle@b.de"}} {
-		next := bought(t, buy(t, addr, body(who.email, "mug")))
+		next := bought(t, buy(t, addr, body(buyer.email, "mug")))
 		broadcast(s, w.decide(t)...)
-		if f := who.next(); f.Order.ID != next.String() {
+		if f := buyer.next(); f.Order.ID != next.String() {
 			t.Errorf("%s", f.receivedRaw)
 		}
 	}
 }
 
-// TestLinesAreMerged: a line that did not change is not told again, and one that
-// was not sent yet is not piled up.
+// A line frame that did not change is not sent again, and none is queued behind one
+// that was not sent yet.
 func TestLinesAreMerged(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
 	bought(t, buy(t, addr, orderBody("a@b.de")))
 	to := &socket{hub: s.hub, email: "a@b.de", wake: make(chan struct{}, 1)}
-	tell := func(want int) {
+	push := func(want int) {
 		t.Helper()
-		if n := s.hub.tellLines(to); n != want {
-			t.Errorf("%d lines told, want %d", n, want)
+		if n := s.hub.pushLines(to); n != want {
+			t.Errorf("%d line frames, want %d", n, want)
 		}
 	}
-	tell(1)
+	push(1)
 	to.newLines = nil
-	tell(0)
+	push(0)
 	w.steer(t, "tshirt", left(6))
-	tell(1)
+	push(1)
 	w.steer(t, "tshirt", left(7))
-	tell(0) // the last one is not sent yet
+	push(0) // the last one is not sent yet
 	to.newLines = nil
-	tell(1)
+	push(1)
 	to.newLines = nil
 	w.decide(t)
-	tell(0)
+	push(0)
 }
 
-// What was never broadcast to this instance is shown all the same: another one's
-// broadcasts are lost with its connection, and the book is not (P6).
+// An order whose broadcasts never reached this instance is sent all the same: the book
+// has it (P6).
 func TestLostBroadcastsAreMadeUpFor(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
 	often := func(s *Server) { s.hub.timing.sweep = time.Millisecond }
@@ -209,11 +207,11 @@ func TestLostBroadcastsAreMadeUpFor(t *testing.T) {
 	w.decide(t)
 	ends := map[string]bool{tab.order().Order.ID: true, tab.order().Order.ID: true}
 	if !ends[one.String()] || !ends[other.String()] {
-		t.Errorf("%v were told, not %s and %s", ends, one, other)
+		t.Errorf("%v were sent, not %s and %s", ends, one, other)
 	}
 }
 
-// However much was lost, all of it is made up for, each once.
+// Many lost broadcasts are made up for, each once.
 func TestManyLostBroadcastsAreMadeUpFor(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.steer(t, "tshirt", left(1000))
@@ -234,11 +232,11 @@ func TestManyLostBroadcastsAreMadeUpFor(t *testing.T) {
 		delete(ids, f.Order.ID)
 	}
 	if len(ids) != 0 {
-		t.Errorf("%d outcomes were not told", len(ids))
+		t.Errorf("%d outcomes were not sent", len(ids))
 	}
 }
 
-// A socket whose buyer's orders are as they were is left alone.
+// The sweep looks up only sockets whose buyer's orders have changed.
 func TestSweepLooksUpWhatChanged(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
@@ -262,8 +260,8 @@ func TestSweepLooksUpWhatChanged(t *testing.T) {
 	}
 }
 
-// A buyer's side that takes what it is given does not lose its socket to a burst,
-// however far the server's own writer is behind.
+// A buyer's side that reads does not lose its socket to a burst, even if the server's
+// writer is far behind.
 func TestABurstClosesNoSocket(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
@@ -285,13 +283,13 @@ func TestABurstClosesNoSocket(t *testing.T) {
 	}
 }
 
-// soldOut is a decided order that no book knows.
+// soldOut is a decided order that is not in the book.
 func soldOut(email sale.Email, n int) sale.Status {
 	return sale.Status{Order: sale.Order{ID: sale.KeyedID(email, "tshirt", fmt.Sprint(n)), Email: email, Quantity: 1,
 		PlacedAt: sale.Instant(time.Now())}, Product: "tshirt", Outcome: sale.SoldOut, Place: uint64(n), DecidedAt: sale.Instant(time.Now())}
 }
 
-// Frames pile up only while a write stalls, and however it is, there is a bound.
+// Frames that are not written are bounded, and sooner while a write stalls.
 func TestHowFarBehind(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
@@ -309,7 +307,7 @@ func TestHowFarBehind(t *testing.T) {
 		}
 		slow := s.Stats().SlowSockets
 		for range 2 * maxBurst {
-			to.push(&frame{rev: 1})
+			to.push(&orderFrame{rev: 1})
 		}
 		if len(to.frames) != c.most || s.Stats().SlowSockets != slow+1 {
 			t.Errorf("%v: %d frames, %d slow sockets", c.since, len(to.frames), s.Stats().SlowSockets-slow)
@@ -321,18 +319,18 @@ func TestHowFarBehind(t *testing.T) {
 	}
 }
 
-// TestASlowSocketIsClosed, and nobody waits for it.
+// A slow socket is closed, and Deliver does not wait for it.
 func TestASlowSocketIsClosed(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
 	quick := attend(t, s, addr, "quick@b.de")
 	slow := attend(t, s, addr, "slow@b.de")
 	status := soldOut
-	// It does not read: the kernel's buffers fill up, then the frames pile up.
+	// It does not read: the kernel's buffers fill up, then the socket's frames.
 	delivered := 0
 	for ; s.Stats().SlowSockets == 0 && delivered < 1_000_000; delivered++ {
 		broadcast(s, status("slow@b.de", delivered))
-		if delivered%100 == 0 { // and gives both writers their turn
+		if delivered%100 == 0 { // lets both writers run
 			broadcast(s, status("quick@b.de", delivered))
 			quick.wantOrder(status("quick@b.de", delivered).ID, "sold_out")
 		}
@@ -343,7 +341,7 @@ func TestASlowSocketIsClosed(t *testing.T) {
 	}
 	broadcast(s, status("quick@b.de", -1))
 	quick.wantOrder(status("quick@b.de", -1).ID, "sold_out")
-	// What it got was in order and without a hole.
+	// What came was in order and without a gap.
 	for n := 0; ; n++ {
 		_, b, err := slow.ws.ReadMessage()
 		if err != nil {

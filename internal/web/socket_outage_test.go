@@ -8,9 +8,8 @@ import (
 	"firstcome/internal/sale"
 )
 
-// TestASocketAsksAgain: the leader cannot be asked when a socket opens, or later
-// when broadcasts were lost. Nothing else happens to the socket, and yet it learns
-// what it missed (P6).
+// The leader does not answer when a socket opens, or after broadcasts were lost.
+// Nothing else happens to the socket, and yet it gets what it missed (P6).
 func TestASocketAsksAgain(t *testing.T) {
 	w := newTown(t, "tshirt")
 	w.deaf = true // the book hears of orders only when it catches up
@@ -32,8 +31,8 @@ func TestASocketAsksAgain(t *testing.T) {
 	tab.wantOrder(second, "pending")
 }
 
-// TestOnlyTheLeaderEndsTheAsking: a socket that missed something is not up to date
-// before the leader was asked, however often the book is.
+// A socket that missed something asks until the leader answers; a look into the book
+// does not end that.
 func TestOnlyTheLeaderEndsTheAsking(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, _ := open(t, w, nil, func(s *Server) { s.hub.timing.retry = time.Hour })
@@ -64,7 +63,7 @@ func TestOnlyTheLeaderEndsTheAsking(t *testing.T) {
 	}
 }
 
-// TestWhatIsAtHandDoesNotWait for the leader.
+// What is queued does not wait for the leader.
 func TestWhatIsAtHandDoesNotWait(t *testing.T) {
 	w := newTown(t, "tshirt")
 	slow := &slowFeed{town: w, asked: make(chan struct{}), answer: make(chan struct{}), over: make(chan struct{})}
@@ -76,13 +75,13 @@ func TestWhatIsAtHandDoesNotWait(t *testing.T) {
 		Product: "tshirt", Outcome: sale.SoldOut, Place: 1}
 	broadcast(s, outcome)
 	s.Refresh()
-	slow.answer <- struct{}{} // the socket now finds both
+	slow.answer <- struct{}{} // the frame and the refresh are queued by now
 	tab.wantOrder(outcome.ID, "sold_out")
 	<-slow.asked
 	slow.answer <- struct{}{}
 }
 
-// slowFeed answers when it is told to.
+// slowFeed answers when the test lets it.
 type slowFeed struct {
 	*town
 	asked, answer, over chan struct{}

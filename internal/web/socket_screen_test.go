@@ -18,7 +18,7 @@ type screen struct {
 	ws *websocket.Conn
 }
 
-type shownFrame struct {
+type receivedFrame struct {
 	Type        string
 	Email       string
 	ServerTime  string `json:"server_time"`
@@ -42,8 +42,8 @@ func watch(t testing.TB, addr, email string) *screen {
 	return s
 }
 
-// attend is watch until the socket has told what the book knew when it opened,
-// which for these buyers is nothing: whatever they order after this is told live.
+// attend is watch, until the socket has sent what the book knew at its opening, which
+// must be nothing. What the buyer orders after this is sent as it is broadcast.
 func attend(t testing.TB, s *Server, addr string, email sale.Email) *screen {
 	t.Helper()
 	tab := watch(t, addr, string(email))
@@ -67,19 +67,19 @@ func dial(t testing.TB, addr, email string) *screen {
 }
 
 // next waits for the next frame; the close of the socket is one with closedBy.
-func (s *screen) next() shownFrame {
+func (s *screen) next() receivedFrame {
 	s.t.Helper()
 	if err := s.ws.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		s.t.Fatal(err)
 	}
 	_, b, err := s.ws.ReadMessage()
 	if closed := (*websocket.CloseError)(nil); errors.As(err, &closed) {
-		return shownFrame{closedBy: closed.Code}
+		return receivedFrame{closedBy: closed.Code}
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var f shownFrame
+	var f receivedFrame
 	if err := json.Unmarshal(b, &f); err != nil {
 		s.t.Fatalf("%s: %v", b, err)
 	}
@@ -87,8 +87,8 @@ func (s *screen) next() shownFrame {
 	return f
 }
 
-// order waits for the next order frame, passing over lines.
-func (s *screen) order() shownFrame {
+// order waits for the next order frame, and skips line frames.
+func (s *screen) order() receivedFrame {
 	s.t.Helper()
 	for {
 		if f := s.next(); f.Type != "line" {

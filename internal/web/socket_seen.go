@@ -2,34 +2,34 @@ package web
 
 import "firstcome/internal/sale"
 
-// Bounds of what a socket remembers of what it has shown.
+// Bounds of what a socket remembers of what it has sent, in orders.
 const (
-	maxShownPending = 4096
-	maxShownFinal   = 512
+	maxSeenPending = 4096
+	maxSeenFinal   = 512
 )
 
-// shown is what a buyer has seen on one socket, so that no order goes back and
-// nothing is said twice (P6). It remembers every order shown as pending until its
-// outcome is shown; while there are maxShownPending of them, no other is shown as
-// pending. It remembers the maxShownFinal outcomes shown last. Beyond that the book
-// is asked: a pending that it knows to be decided is not shown. An outcome beyond
-// both bounds may be shown twice, which says nothing wrong.
-type shown struct {
+// seen is what a buyer has seen on one socket. It keeps a socket from sending an order
+// twice, or an older state after a newer one (P6). It remembers every order sent as
+// pending until its outcome is sent; while there are maxSeenPending of them, no other
+// is sent as pending. It remembers the maxSeenFinal newest outcomes. Beyond that it
+// asks the book, and a decided order is not sent as pending. An outcome beyond both
+// bounds may be sent twice, which is still true.
+type seen struct {
 	pending map[sale.OrderID]struct{}
 	final   map[sale.OrderID]int // the highest rev
-	order   []sale.OrderID       // of final, a ring
+	order   []sale.OrderID       // a ring of final's keys
 	oldest  int
 }
 
-// news tells whether rev of the order is to be shown, and remembers that it is.
-func (s *shown) news(id sale.OrderID, rev int, decided func(sale.OrderID) bool) bool {
-	seen, ended := s.final[id]
-	if ended && rev <= seen {
+// news reports whether to send the order at rev, and remembers that it is sent.
+func (s *seen) news(id sale.OrderID, rev int, decided func(sale.OrderID) bool) bool {
+	last, ended := s.final[id]
+	if ended && rev <= last {
 		return false
 	}
-	_, waits := s.pending[id]
+	_, waiting := s.pending[id]
 	if rev == 0 {
-		if waits || len(s.pending) >= maxShownPending || len(s.order) == maxShownFinal && decided(id) {
+		if waiting || len(s.pending) >= maxSeenPending || len(s.order) == maxSeenFinal && decided(id) {
 			return false
 		}
 		if s.pending == nil {
@@ -43,13 +43,13 @@ func (s *shown) news(id sale.OrderID, rev int, decided func(sale.OrderID) bool) 
 		s.final = map[sale.OrderID]int{}
 	}
 	switch {
-	case ended: // it has its place in the ring
-	case len(s.order) < maxShownFinal:
+	case ended: // it is in the ring
+	case len(s.order) < maxSeenFinal:
 		s.order = append(s.order, id)
 	default:
 		delete(s.final, s.order[s.oldest])
 		s.order[s.oldest] = id
-		s.oldest = (s.oldest + 1) % maxShownFinal
+		s.oldest = (s.oldest + 1) % maxSeenFinal
 	}
 	s.final[id] = rev
 	return true

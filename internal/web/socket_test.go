@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/fasthttp/websocket"
-
-	"firstcome/internal/sale"
 )
 
 // upgradeStatus asks for a socket and returns the status of the answer.
@@ -96,7 +94,7 @@ func TestAnUnansweredPingEndsASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	for err == nil { // if it was quick, it said hello
+	for err == nil { // hello may come first
 		_, _, err = tab.ws.ReadMessage()
 	}
 	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
@@ -105,18 +103,18 @@ func TestAnUnansweredPingEndsASocket(t *testing.T) {
 	awaitTrue(t, "it is forgotten", func() bool { return s.Sockets() == 0 })
 }
 
-// TestPendingWaitsForCompany, but nothing else does.
+// A pending frame waits for another one, and no other frame does.
 func TestPendingWaitsForCompany(t *testing.T) {
 	s, _ := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.pause = time.Hour })
 	to := &socket{hub: s.hub, wake: make(chan struct{}, 1)}
 	push := func(rev, awake int) {
 		t.Helper()
-		if to.push(&frame{rev: rev}); len(to.wake) != awake {
+		if to.push(&orderFrame{rev: rev}); len(to.wake) != awake {
 			t.Fatalf("%d frames, awake: %d", len(to.frames), len(to.wake))
 		}
 	}
 	push(0, 0)
-	push(0, 1) // two that wait are company for each other
+	push(0, 1) // two do not wait
 	<-to.wake
 	push(1, 1)
 	<-to.wake
@@ -125,11 +123,11 @@ func TestPendingWaitsForCompany(t *testing.T) {
 	<-to.wake
 	to.frames, to.behind = nil, 0
 	s.hub.timing.pause = 0
-	to.push(&frame{})
+	to.push(&orderFrame{})
 	awaitTrue(t, "it waits no longer", func() bool { return len(to.wake) == 1 })
 }
 
-// TestFramesShareWrites: what is queued together leaves together.
+// What is queued together is written together.
 func TestFramesShareWrites(t *testing.T) {
 	near, far := net.Pipe()
 	counted := &countingConn{Conn: near}
@@ -180,61 +178,7 @@ func (c *countingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-func TestShownIsBounded(t *testing.T) {
-	var s shown
-	id := func(n int) sale.OrderID { return sale.KeyedID("a@b.de", "tshirt", fmt.Sprint(n)) }
-	known := map[sale.OrderID]bool{}
-	decided := func(id sale.OrderID) bool { return known[id] }
-	for n := range 2 * maxShownFinal {
-		if !s.news(id(n), 0, decided) || s.news(id(n), 0, decided) || !s.news(id(n), 1, decided) || s.news(id(n), 1, decided) || s.news(id(n), 0, decided) {
-			t.Fatalf("order %d", n)
-		}
-		known[id(n)] = true
-	}
-	if s.news(id(0), 0, decided) {
-		t.Error("an order whose outcome was shown long ago goes back")
-	}
-	if !s.news(id(2*maxShownFinal-1), 2, decided) {
-		t.Error("a higher revision is no news")
-	}
-	for n := range 2 * maxShownPending {
-		if news := s.news(id(-n-1), 0, decided); news != (n < maxShownPending) {
-			t.Fatalf("pending order %d: %v", n, news)
-		}
-	}
-	if len(s.final) != maxShownFinal || len(s.order) != maxShownFinal || len(s.pending) != maxShownPending {
-		t.Errorf("%d, %d, %d", len(s.final), len(s.order), len(s.pending))
-	}
-}
-
-func FuzzReadStatus(f *testing.F) {
-	at := sale.Instant(time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC))
-	st := sale.Status{Order: sale.Order{ID: sale.KeyedID("a@b.de", "tshirt", "k"), Email: "a@b.de", Quantity: 1, PlacedAt: at}, Product: "tshirt"}
-	f.Add(st.AppendJSON(nil))
-	st.Outcome, st.Place, st.DecidedAt = sale.Accepted, 7, at
-	f.Add(st.AppendJSON(nil))
-	f.Add([]byte(`{"id":"`))
-	f.Add([]byte(`{"id":"01900000-0000-7000-8000-000000000000","rev":}`))
-	f.Add([]byte("garbage"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if id, rev, ok := readStatus(b); ok && (rev < 0 || !strings.Contains(strings.ToLower(string(b)), id.String())) {
-			t.Fatalf("%q: %s %d", b, id, rev)
-		}
-	})
-}
-
-func TestReadStatus(t *testing.T) {
-	st := sale.Status{Order: sale.Order{ID: sale.KeyedID("a@b.de", "tshirt", "k"), Email: "rev:1@b.de", Quantity: 1}, Product: "rev"}
-	for _, outcome := range []sale.Outcome{sale.Pending, sale.Accepted, sale.SoldOut, sale.LimitReached} {
-		st.Outcome = outcome
-		id, rev, ok := readStatus(st.AppendJSON(nil))
-		if !ok || id != st.ID || rev != st.Rev() {
-			t.Errorf("%s: %s %d %v", st.AppendJSON(nil), id, rev, ok)
-		}
-	}
-}
-
-// There is a bound to how many sockets are open.
+// The number of open sockets is bounded.
 func TestSocketsAreBounded(t *testing.T) {
 	s, addr := open(t, newTown(t, "tshirt"), nil)
 	count := func(n int) {

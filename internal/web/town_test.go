@@ -15,8 +15,8 @@ import (
 
 const testEpoch = "2026-01-01T00:00:00Z"
 
-// town is all that stands behind a server: a queue, its feed and a worker, of a few
-// products, with a real book. Several servers may share it.
+// town stands in for all that is behind a server: a queue, a feed and a worker for a
+// few products, with a real book. Several servers may share it.
 type town struct {
 	book *sale.Book
 
@@ -135,13 +135,13 @@ func deskMessage(id sale.ProductID, line sale.DeskLine) sale.Message {
 	return sale.Message{Product: id, Desk: true, Data: line.AppendLine(nil)}
 }
 
-// left is the desk line after which so many units are left.
+// left is a desk line that leaves that many units.
 func left(units int64) sale.DeskLine { return sale.DeskLine{Do: sale.DoSupply, Available: &units} }
 
-// paused is the desk line that pauses a product, or ends its pause.
+// paused is a desk line that pauses a product, or ends its pause.
 func paused(is bool) sale.DeskLine { return sale.DeskLine{Do: sale.DoTerms, Paused: &is} }
 
-// hours is the desk line that sets when a product is sold.
+// hours is a desk line that sets the hours of a product; nil is none.
 func hours(opens, closes *time.Time) sale.DeskLine {
 	return sale.DeskLine{Do: sale.DoTerms, OpensAt: &sale.Hour{At: opens}, ClosesAt: &sale.Hour{At: closes}}
 }

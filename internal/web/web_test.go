@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// The process's one clock for Date headers, which fasthttp never stops.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		// A stopped server's janitor, which looks up from its sleep every 10 s.
+		// A stopped server's janitor, which sleeps for up to 10 s.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
@@ -48,9 +48,9 @@ func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.hub.timing.sweep = time.Hour // or what a test loses is looked up
-	s.parting = 0                  // connections are kept open by the tests' client
-	s.patience = 0
+	s.hub.timing.sweep = time.Hour // what a test loses stays lost
+	s.drainTime = 0                // connections are kept open by the tests' client
+	s.firstByteTime = 0
 	for _, f := range more {
 		f(s)
 	}
@@ -194,7 +194,7 @@ func talk(t testing.TB, addr, raw string) reply {
 	return reply{res, string(b)}
 }
 
-// awaitTrue waits until ok says yes.
+// awaitTrue waits until ok is true.
 func awaitTrue(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
