@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -173,15 +172,14 @@ func parseProduct(name string) (sale.ProductID, error) {
 
 // onlyProduct finds the only product there is.
 func onlyProduct(ctx context.Context, conn *broker.Conn) (sale.ProductID, error) {
-	stocks, err := broker.OpenStocks(ctx, conn)
+	links, err := newestLinks(ctx, broker.NewHistory(conn))
 	if err != nil {
 		return "", err
 	}
-	products, err := stocks.Products(ctx)
-	if err != nil {
-		return "", err
+	var products []sale.ProductID
+	for _, link := range links {
+		products = append(products, link.Product)
 	}
-	slices.Sort(products)
 	if len(products) != 1 {
 		return "", usageError{fmt.Errorf("--product is needed: one of %v", products)}
 	}
@@ -206,10 +204,7 @@ nats.provision: false and fewer permissions.`,
 			if err != nil {
 				return usageError{err}
 			}
-			layout, err := cfg.layout()
-			if err != nil {
-				return err
-			}
+			layout := cfg.layout()
 			conn, err := flags.connect(c.Context(), cfg.NATS.options(newLogger(cfg.Log, c.ErrOrStderr())))
 			if err != nil {
 				return err
@@ -225,7 +220,7 @@ nats.provision: false and fewer permissions.`,
 				return err
 			}
 			for _, p := range layout.Products {
-				fmt.Fprintln(c.OutOrStdout(), "ready:", p.Product)
+				fmt.Fprintln(c.OutOrStdout(), "ready:", p.ID)
 			}
 			return nil
 		},

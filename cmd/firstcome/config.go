@@ -14,6 +14,7 @@ import (
 // key means. Keys are the yaml tags joined by dots, environment variables the
 // same in capitals joined by underscores: http.listen, FIRSTCOME_HTTP_LISTEN.
 type config struct {
+	Instance instanceConfig  `yaml:"instance"`
 	HTTP     httpConfig      `yaml:"http"`
 	Ops      opsConfig       `yaml:"ops"`
 	NATS     natsConfig      `yaml:"nats"`
@@ -25,6 +26,10 @@ type config struct {
 	Book     bookConfig      `yaml:"book"`
 	Auth     authConfig      `yaml:"auth"`
 	Log      logConfig       `yaml:"log"`
+}
+
+type instanceConfig struct {
+	Name string `yaml:"name"`
 }
 
 type httpConfig struct {

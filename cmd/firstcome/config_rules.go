@@ -26,7 +26,9 @@ const (
 
 var (
 	productID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
-	hostName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+	// instanceName is what a link's "by" may be.
+	instanceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	hostName     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 )
 
 // validate says everything that is wrong with c, each with its key. A config
@@ -35,6 +37,9 @@ func (c config) validate() error { return joined(c.check()) }
 
 func (c config) check() []problem {
 	var r rules
+	if c.Instance.Name != "" && !instanceName.MatchString(c.Instance.Name) {
+		r.fail("instance.name", "must be letters, digits, dots, underscores and hyphens, at most 64, is %q", c.Instance.Name)
+	}
 	r.listen("http.listen", c.HTTP.Listen)
 	for i, o := range c.HTTP.AllowedOrigins {
 		r.origin(index("http.allowed_origins", i), o)

@@ -35,8 +35,13 @@ func (u usageError) Unwrap() error { return u.error }
 
 func exitCode(err error) int {
 	var usage usageError
-	if errors.As(err, &usage) || errors.Is(err, broker.ErrSettings) {
+	switch {
+	case errors.As(err, &usage), errors.Is(err, broker.ErrSettings):
 		return 2
+	case errors.Is(err, errLineRefused):
+		return 3
+	case errors.Is(err, broker.ErrUndecided):
+		return 4
 	}
 	return 1
 }

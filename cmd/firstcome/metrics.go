@@ -6,7 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"firstcome/internal/broker"
 	"firstcome/internal/sale"
+	"firstcome/internal/web"
 )
 
 // metrics is what an operator watches. No label holds an address: products are
@@ -33,39 +35,52 @@ func newMetrics() *metrics {
 		redelivered: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firstcome_redeliveries_total",
 			Help: "Queue messages that were delivered to this instance again."}, []string{"product"}),
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firstcome_stock_conflicts_total",
-			Help: "Compare-and-swaps of the stock that were lost, or whose end was unknown."}, []string{"product"}),
+			Help: "Appends to the history that were lost to another instance, or whose end was unknown."}, []string{"product"}),
 	}
 	m.registry.MustRegister(m.orders, m.decision, m.group, m.redelivered, m.conflicts,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
+// gauges are the running parts that figures are read off.
+type gauges struct {
+	conn     *broker.Conn
+	book     *sale.Book
+	web      *web.Server
+	deciders *deciders
+}
+
 // watch adds the gauges that are read off the running parts.
-func (m *metrics) watch(in *instance) {
-	m.registry.MustRegister(&products{in: in,
+func (m *metrics) watch(g gauges) {
+	m.registry.MustRegister(&products{book: g.book, deciders: g.deciders,
 		waiting: prometheus.NewDesc("firstcome_waiting_orders", "Orders in the queue that are undecided.", []string{"product"}, nil),
-		stuck:   prometheus.NewDesc("firstcome_product_stuck", "1 while this instance could not decide orders of the product.", []string{"product"}, nil)},
+		foreign: prometheus.NewDesc("firstcome_foreign_values_total",
+			"Values in the bucket that firstcome did not write, as this instance has passed them over; the same on every instance.", []string{"product"}, nil),
+		stuck: prometheus.NewDesc("firstcome_product_stuck", "1 while this instance could not decide orders of the product.", []string{"product"}, nil)},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_sockets",
-			Help: "Open WebSockets."}, func() float64 { return float64(in.web.Sockets()) }),
+			Help: "Open WebSockets."}, func() float64 { return float64(g.web.Sockets()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firstcome_sockets_slow_total",
 			Help: "WebSockets that were closed because they fell behind."},
-			func() float64 { return float64(in.web.Stats().SlowSockets) }),
+			func() float64 { return float64(g.web.Stats().SlowSockets) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firstcome_sockets_refused_total",
 			Help: "WebSockets that were not opened: there were too many, or the instance was stopping."},
-			func() float64 { return float64(in.web.Stats().RefusedSockets) }),
+			func() float64 { return float64(g.web.Stats().RefusedSockets) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_book_orders",
-			Help: "Orders that the book holds."}, func() float64 { return float64(in.book.Len()) }),
+			Help: "Orders that the book holds."}, func() float64 { return float64(g.book.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_nats_connected",
 			Help: "1 while NATS is connected."}, func() float64 {
-			if in.conn.Connected() {
+			if g.conn.Connected() {
 				return 1
 			}
 			return 0
 		}))
 }
 
-// Decided implements sale.Observer.
+// Decided implements sale.Observer. A message of the desk has no outcomes.
 func (m *metrics) Decided(product sale.ProductID, outcomes []sale.Outcome, took time.Duration) {
+	if len(outcomes) == 0 {
+		return
+	}
 	p := string(product)
 	m.decision.WithLabelValues(p).Observe(took.Seconds())
 	m.group.WithLabelValues(p).Observe(float64(len(outcomes)))
@@ -90,34 +105,32 @@ func (m *metrics) Conflict(product sale.ProductID) {
 	m.conflicts.WithLabelValues(string(product)).Inc()
 }
 
-// products collects the length of every product's line, and whether it moves.
+// products collects the figures of every product.
 type products struct {
-	in             *instance
-	waiting, stuck *prometheus.Desc
+	book                    *sale.Book
+	deciders                *deciders
+	waiting, foreign, stuck *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *products) Describe(to chan<- *prometheus.Desc) {
 	to <- c.waiting
+	to <- c.foreign
 	to <- c.stuck
 }
 
 // Collect implements prometheus.Collector.
 func (c *products) Collect(to chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, n uint64, p sale.ProductID) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), string(p))
+	for _, p := range c.book.Products() {
+		id := string(p.Product)
+		to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(p.Waiting), id)
+		to <- prometheus.MustNewConstMetric(c.foreign, prometheus.CounterValue, float64(c.book.Foreign(p.Product)), id)
 	}
-	for _, stock := range c.in.shop.Products() {
-		gauge(c.waiting, c.in.book.Waiting(stock.Product), stock.Product)
-	}
-	if c.in.crew == nil {
-		return
-	}
-	for p, is := range c.in.crew.stuckProducts() {
-		n := uint64(0)
+	for p, is := range c.deciders.stuckProducts() {
+		n := 0.0
 		if is {
 			n = 1
 		}
-		gauge(c.stuck, n, p)
+		to <- prometheus.MustNewConstMetric(c.stuck, prometheus.GaugeValue, n, string(p))
 	}
 }

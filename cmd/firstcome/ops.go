@@ -10,22 +10,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/sale"
 )
 
 // opsServer is the operator's port: probes, metrics and profiles.
 type opsServer struct {
-	in    *instance
 	http  *http.Server
-	ready atomic.Bool // built, and not stopping
+	ready atomic.Pointer[readiness] // nil before the start and after the stop
 }
 
-func newOpsServer(in *instance) *opsServer {
-	o := &opsServer{in: in}
+func newOpsServer(registry prometheus.Gatherer) *opsServer {
+	o := &opsServer{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", o.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(in.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -35,40 +38,51 @@ func newOpsServer(in *instance) *opsServer {
 	return o
 }
 
+// open says that the instance is built, and what its readiness hangs on.
+func (o *opsServer) open(r readiness) { o.ready.Store(&r) }
+
+// refuse says that the instance is about to stop.
+func (o *opsServer) refuse() { o.ready.Store(nil) }
+
 // readyz is 200 only while orders can be queued and decided: NATS answers for
 // both streams, the book is up to date, orders are stored if there are any, and not
 // every worker is stuck.
 func (o *opsServer) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	if err := o.check(ctx); err != nil {
+	if err := o.ready.Load().check(ctx); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")
 }
 
-func (o *opsServer) check(ctx context.Context) error {
-	in := o.in
+// readiness is what an instance needs to sell.
+type readiness struct {
+	conn     *broker.Conn
+	feed     *broker.Feed
+	book     *sale.Book
+	intake   *broker.Intake
+	deciders *deciders
+}
+
+func (r *readiness) check(ctx context.Context) error {
 	switch {
-	case !o.ready.Load():
+	case r == nil:
 		return errors.New("starting or stopping")
-	case !in.conn.Connected():
+	case !r.conn.Connected():
 		return errors.New("NATS is away")
 	}
-	if err := in.follower.CatchUp(ctx); err != nil {
+	if err := r.feed.CatchUp(ctx); err != nil {
 		return err
 	}
-	if in.book.Full() {
+	if r.book.Full() {
 		return errors.New("the book is full: raise book.max_orders")
 	}
-	if err := in.intake.Failing(); err != nil {
+	if err := r.intake.Failing(); err != nil {
 		return err
 	}
-	if in.crew != nil {
-		return in.crew.stuck()
-	}
-	return nil
+	return r.deciders.stuck()
 }
 
 // serve returns nil once stop was called.

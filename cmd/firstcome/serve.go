@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -80,9 +81,9 @@ const stopTime = 15 * time.Second
 //	        └──┬──────────────┬─────────────▲─────┘
 //	           ▼ Place        │ reads       │ Deliver
 //	     broker.Intake (1)    ▼             │
-//	           │          sale.Book (1) ◄───┼───── broker.Follower (1)
+//	           │          sale.Book (1) ◄───┼───── broker.Feed (1)
 //	           ▼              ▲             │            ▲
-//	  NATS: ORDERS ──► sale.Worker (1 per product) ──► KV stock, LEDGER, status.>
+//	  NATS: ORDERS ──► sale.Worker (1 per product) ──► KV stock, status.>
 //
 // Started from the bottom up; stopped from the top down: intake refuses (readyz
 // says so first), groups in hand are flushed, each worker finishes its message,
@@ -92,23 +93,24 @@ type instance struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	nats     *natsd.Server // nil on a cluster
-	conn     *broker.Conn
-	book     *sale.Book
-	tell     *broker.Announcer
-	intake   *broker.Intake
-	follower *broker.Follower
-	shop     *broker.Shop
-	crew     *crew // nil if this instance only serves buyers
-	web      *web.Server
-	ops      *opsServer
+	nats      *natsd.Server // nil on a cluster
+	conn      *broker.Conn
+	mark      *broker.QueueMark // nil on a cluster
+	book      *sale.Book
+	announcer *broker.Announcer
+	intake    *broker.Intake
+	feed      *broker.Feed
+	deciders  *deciders // nil if this instance only serves buyers
+	web       *web.Server
+	ops       *opsServer
 
 	running   sync.WaitGroup // every goroutine started here
 	following context.Context
-	unfollow  context.CancelFunc // ends those that keep the book and the sockets up to date
+	unfollow  context.CancelFunc // ends the goroutines that keep book, sockets and mark up to date
 	unhear    func() error
 	toldFull  bool          // start's, then refresh's
 	returned  chan struct{} // has room for one: broadcasts may have been missed
+	appeared  chan struct{} // has room for one: a product has begun
 }
 
 // serve runs an instance until ctx ends or a part of it fails.
@@ -120,7 +122,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger, o serveOptions) er
 }
 
 func newInstance(cfg config, log *slog.Logger) *instance {
-	return &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1)}
+	if cfg.Instance.Name == "" {
+		cfg.Instance.Name = defaultName()
+	}
+	return &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1), appeared: make(chan struct{}, 1)}
 }
 
 func (in *instance) run(ctx context.Context, o serveOptions) error {
@@ -154,7 +159,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if err != nil {
 		return a, fmt.Errorf("ops.listen: %w", err)
 	}
-	in.ops = newOpsServer(in)
+	in.ops = newOpsServer(in.metrics.registry)
 	in.running.Go(func() { failed(in.ops.serve(opsListener)) })
 	a.ops = opsListener.Addr().String()
 
@@ -170,19 +175,14 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if err := in.conn.Permitted(ctx, in.build); err != nil {
 		return a, err
 	}
-	in.warnProducts()
+	warnProducts(in.cfg, in.book, in.log)
 	in.warnFull()
-	if in.web, err = in.newWeb(o); err != nil {
+	if in.web, err = newWeb(in.cfg, o.demo, in.intake, in.feed, in.book, in.log); err != nil {
 		return a, err
 	}
 	in.running.Go(func() { in.refresh(in.following) })
-	in.conn.OnReturn(func() {
-		select {
-		case in.returned <- struct{}{}:
-		default: // a refresh is due already
-		}
-	})
-	in.tell.To(in.web.Deliver)
+	in.conn.OnReturn(func() { wake(in.returned) })
+	in.announcer.To(in.web.Deliver)
 	if in.unhear, err = in.conn.Subscribe(in.web.Deliver); err != nil {
 		return a, err
 	}
@@ -192,80 +192,137 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	}
 	in.running.Go(func() { failed(in.web.Serve(httpListener)) })
 	a.http = httpListener.Addr().String()
-	in.metrics.watch(in)
-	in.ops.ready.Store(true)
+	in.metrics.watch(gauges{conn: in.conn, book: in.book, web: in.web, deciders: in.deciders})
+	in.ops.open(readiness{conn: in.conn, feed: in.feed, book: in.book, intake: in.intake, deciders: in.deciders})
 	return a, nil
+}
+
+// connect starts the embedded server, or waits for the cluster to be there, and sees to
+// it that everything exists there.
+func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc) (err error) {
+	options := in.cfg.NATS.options(in.log)
+	if in.cfg.NATS.URL == "" {
+		if in.nats, err = embed(ctx, in.cfg.NATS.Embedded, in.log); err != nil {
+			return err
+		}
+		in.running.Go(func() {
+			<-in.nats.Done()
+			failed(errors.New("the embedded NATS server ended"))
+		})
+		options.InProcess = in.nats
+	}
+	return untilThere(ctx, in.log, "NATS", func(ctx context.Context) error {
+		if in.conn == nil {
+			if in.conn, err = broker.Connect(options); err != nil {
+				return err
+			}
+		}
+		return in.conn.Permitted(ctx, func(ctx context.Context) error {
+			if err := in.conn.Check(ctx); err != nil {
+				return err
+			}
+			if in.cfg.NATS.Provision {
+				return provision(ctx, in.conn, in.cfg.layout())
+			}
+			return broker.Verify(ctx, in.conn, in.cfg.layout())
+		})
+	})
 }
 
 // build makes what stands between NATS and the web, and waits for the book.
 func (in *instance) build(ctx context.Context) error {
+	in.following, in.unfollow = context.WithCancel(context.WithoutCancel(ctx))
 	in.book = sale.NewBook(in.cfg.Book.MaxOrders)
-	in.tell = broker.NewAnnouncer(in.conn)
-	in.intake = broker.NewIntake(in.conn, in.book, in.tell, in.cfg.grouping())
-	if err := in.untilThere(ctx, "the streams", in.open); err != nil {
-		return err
-	}
-	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
-	in.unfollow = unfollow
-	in.following = following
-	in.running.Go(func() {
-		if err := in.follower.Run(following); err != nil {
-			in.log.Error("the book is not followed any more", "err", err)
+	in.book.OnForeign(broker.LogForeign(in.log))
+	in.book.OnApply(func(_ sale.ProductID, head sale.Head) {
+		if head.N == 1 {
+			wake(in.appeared)
 		}
 	})
-	in.running.Go(func() { in.conn.LeaveIsolated(following) })
-	if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err != nil {
+	in.announcer = broker.NewAnnouncer(in.conn)
+	err := untilThere(ctx, in.log, "the streams", in.open)
+	if err != nil {
 		return err
 	}
-	if in.crew != nil {
-		in.shop.OnNew(in.crew.hire)
+	in.intake = broker.NewIntake(in.conn, in.book, in.announcer, in.mark, in.cfg.grouping())
+	in.running.Go(func() { in.conn.LeaveIsolated(in.following) })
+	if err := untilThere(ctx, in.log, "the book", in.feed.CatchUp); err != nil {
+		return err
+	}
+	if in.cfg.Worker.Enabled {
+		in.deciders = newDeciders(decidersConfig{name: in.cfg.Instance.Name, processing: in.cfg.Worker.ProcessingTime,
+			conn: in.conn, mark: in.mark, book: in.book, announcer: in.announcer, observer: in.metrics, log: in.log})
 	}
 	return nil
 }
 
 // open binds to the streams. What is open from an attempt before stays so.
 func (in *instance) open(ctx context.Context) (err error) {
-	if in.shop == nil {
-		if in.shop, err = broker.OpenShop(ctx, in.conn); err != nil {
+	if in.nats != nil && in.cfg.NATS.Embedded.Config == "" && in.mark == nil {
+		epoch, err := broker.QueueEpoch(ctx, in.conn)
+		if err != nil {
 			return err
 		}
-	}
-	if in.follower == nil {
-		if in.follower, err = broker.NewFollower(ctx, in.conn, in.book, in.shop); err != nil {
+		if in.mark, err = broker.OpenQueueMark(markFile(in.cfg), epoch); err != nil {
 			return err
 		}
+		in.running.Go(func() { in.mark.Run(in.following, in.log) })
 	}
-	if in.crew == nil && in.cfg.Worker.Enabled {
-		in.crew, err = newCrew(ctx, in)
+	if in.feed == nil {
+		in.feed, err = broker.OpenFeed(ctx, in.conn, in.book)
 	}
 	return err
 }
 
-// keepUp is how often the book is compared with the leaders, whatever its feeds
-// bring: one whose broker fell silent is deaf for a while and does not know it.
+// markFile is where an embedded server's queue is witnessed.
+func markFile(cfg config) string { return filepath.Join(cfg.NATS.Embedded.StoreDir, "queue.mark") }
+
+// keepUp is how often the book is compared with the leaders, whatever its feed
+// brings: one whose broker fell silent is deaf for a while and does not know it.
 const keepUp = 2 * time.Second
 
 // refresh brings the book, and with it the sockets, up to date whenever
-// broadcasts may have been missed, and the book alone every now and then.
+// broadcasts may have been missed, and the book alone every now and then. Products that
+// appear meanwhile are decided from then on.
 func (in *instance) refresh(ctx context.Context) {
 	tick := time.NewTicker(keepUp)
 	defer tick.Stop()
 	for {
+		in.deciders.decide(in.book.Products())
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := in.follower.CatchUp(ctx); err != nil && ctx.Err() == nil {
+			if err := in.feed.CatchUp(ctx); err != nil && ctx.Err() == nil {
 				in.log.Debug("the book may be behind", "err", err)
 			}
 			in.warnFull()
 			continue
+		case <-in.appeared:
+			continue
 		case <-in.returned:
 		}
-		if err := in.untilThere(ctx, "the book", in.follower.CatchUp); err == nil {
+		if err := untilThere(ctx, in.log, "the book", in.feed.CatchUp); err == nil {
 			in.web.Refresh()
 		}
 	}
+}
+
+// wake fills a channel that has room for one; if it is full, its reader will look anyway.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// warnFull tells once that the book is full, which it stays: nothing is forgotten.
+func (in *instance) warnFull() {
+	if in.toldFull || !in.book.Full() {
+		return
+	}
+	in.toldFull = true
+	in.log.Warn("the book is full: new orders are refused until book.max_orders is raised", "max_orders", in.cfg.Book.MaxOrders)
 }
 
 // stop ends what was started, from the top down. It may be called at any stage.
@@ -277,7 +334,7 @@ func (in *instance) stop() error {
 		errs = append(errs, f(ctx))
 	}
 	if in.ops != nil {
-		in.ops.ready.Store(false)
+		in.ops.refuse()
 	}
 	if in.web != nil {
 		in.web.Refuse()
@@ -285,20 +342,18 @@ func (in *instance) stop() error {
 	if in.intake != nil {
 		stage(in.intake.Close)
 	}
-	if in.crew != nil {
-		in.crew.stop()
-	}
+	in.deciders.stop()
 	if in.conn != nil {
 		stage(in.conn.Flush) // what the workers announced reaches the hub
 	}
 	if in.web != nil {
 		stage(in.web.Stop)
 	}
-	if in.shop != nil {
-		in.shop.Close()
-	}
 	if in.unfollow != nil {
 		in.unfollow()
+	}
+	if in.feed != nil {
+		in.feed.Close()
 	}
 	if in.unhear != nil {
 		errs = append(errs, in.unhear())

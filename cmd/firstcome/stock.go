@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,58 +30,59 @@ func stockCommand() *cobra.Command {
 	return c
 }
 
-// withStocks runs a step on the bucket.
-func (n *natsFlags) withStocks(c *cobra.Command, step func(context.Context, *broker.Stocks) error) error {
+// withHistory runs a step on the history.
+func (n *natsFlags) withHistory(c *cobra.Command, step func(context.Context, *broker.Conn, *broker.History) error) error {
 	conn, err := n.open(c)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return onStocks(c.Context(), conn, step)
-}
-
-func onStocks(ctx context.Context, conn *broker.Conn, step func(context.Context, *broker.Stocks) error) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
 	defer cancel()
-	return conn.Permitted(ctx, func(ctx context.Context) error {
-		stocks, err := broker.OpenStocks(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return step(ctx, stocks)
-	})
+	return conn.Permitted(ctx, func(ctx context.Context) error { return step(ctx, conn, broker.NewHistory(conn)) })
 }
 
 func stockList(flags *natsFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Short: "List all products", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conn, err := flags.open(c)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
-			defer cancel()
-			return conn.Permitted(ctx, func(ctx context.Context) error {
-				shop, err := broker.OpenShop(ctx, conn)
+			return flags.withHistory(c, func(ctx context.Context, _ *broker.Conn, history *broker.History) error {
+				links, err := newestLinks(ctx, history)
 				if err != nil {
 					return err
 				}
-				defer shop.Close()
-				return printStocks(c.OutOrStdout(), shop.Products(), true)
+				return printStocks(c.OutOrStdout(), links, true)
 			})
 		},
 	}
 }
 
-func printStocks(to io.Writer, stocks []sale.Stock, head bool) error {
+// newestLinks are those of all products, by id. A key without a link is no product.
+func newestLinks(ctx context.Context, history *broker.History) (links []broker.StoredLink, err error) {
+	products, err := history.Products(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range products {
+		link, err := history.Newest(ctx, p)
+		if errors.Is(err, sale.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+func printStocks(to io.Writer, links []broker.StoredLink, head bool) error {
 	w := tabwriter.NewWriter(to, 10, 0, 2, ' ', 0)
 	if head {
 		fmt.Fprintln(w, "PRODUCT\tSTATE\tAVAILABLE\tSOLD\tSUPPLIED\tDECIDED\tLIMIT")
 	}
-	for i := range stocks {
-		s := &stocks[i]
+	for i := range links {
+		s := &links[i].Stock
 		limit := "-"
 		if s.LimitPerBuyer > 0 {
 			limit = strconv.FormatInt(s.LimitPerBuyer, 10)
@@ -91,32 +93,48 @@ func printStocks(to io.Writer, stocks []sale.Stock, head bool) error {
 }
 
 func stockGet(flags *natsFlags) *cobra.Command {
-	return &cobra.Command{
-		Use: "get PRODUCT", Short: "Print a product's stock value as JSON", Args: exactArgs(1),
+	var whole bool
+	c := &cobra.Command{
+		Use: "get PRODUCT", Short: "Print a product's newest link, without its orders", Args: exactArgs(1),
+		Long: `Print a product's newest link, without its orders: the stock as it is now, and
+what the next decision will hang on.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			product, err := parseProduct(args[0])
 			if err != nil {
 				return err
 			}
-			return flags.withStocks(c, func(ctx context.Context, stocks *broker.Stocks) error {
-				stock, _, err := stocks.Load(ctx, product)
+			return flags.withHistory(c, func(ctx context.Context, _ *broker.Conn, history *broker.History) error {
+				link, err := history.Newest(ctx, product)
 				if err != nil {
 					return err
 				}
-				return printJSON(c.OutOrStdout(), &stock)
+				if whole {
+					_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", link.Value)
+					return err
+				}
+				return printLink(c.OutOrStdout(), link)
 			})
 		},
 	}
+	c.Flags().BoolVar(&whole, "json", false, "print it as it is stored, orders included, on one line")
+	return c
 }
 
-func printJSON(to io.Writer, stock *sale.Stock) error {
-	out := json.NewEncoder(to)
-	out.SetIndent("", "  ")
-	return out.Encode(stock)
+func printLink(to io.Writer, link broker.StoredLink) error {
+	short := *link.Link
+	short.Orders = nil
+	value := bytes.Replace(short.Encode(), []byte(`,"orders":[]`), nil, 1)
+	var out bytes.Buffer
+	if err := json.Indent(&out, value, "", "  "); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(to, out.String())
+	return err
 }
 
 func stockSet(flags *natsFlags) *cobra.Command {
 	var (
+		desk             deskFlags
 		limit            int64
 		opensAt, closeAt string
 		paused           bool
@@ -125,8 +143,9 @@ func stockSet(flags *natsFlags) *cobra.Command {
 		Use:   "set PRODUCT [AVAILABLE]",
 		Short: "Set what is left of a product, its limit, its hours, or pause it",
 		Long: `Set what is left of a product, its limit per buyer, its hours, or pause it. Only
-what is named changes. Orders that are in the queue already are decided by the
-new stock and limit; a pause and the hours concern the door only.`,
+what is named changes. The change is a message in the queue like an order: what was queued
+before it is still decided by the old stock and limit. A pause closes the door at once.
+It exits with 3 if the change was refused, and with 4 if it waits in the queue.`,
 		Example: `  firstcome stock set tshirt 50
   firstcome stock set tshirt --limit-per-buyer 2 --opens-at 2026-12-01T18:00:00Z
   firstcome stock set tshirt --paused=true`,
@@ -156,52 +175,58 @@ new stock and limit; a pause and the hours concern the door only.`,
 			if limit < 0 || limit > sale.MaxUnits {
 				return usageError{fmt.Errorf("--limit-per-buyer must be from 0 to %d, is %d", int64(sale.MaxUnits), limit)}
 			}
-			if opens != nil && closes != nil && !opens.Before(*closes) {
+			if opens.At != nil && closes.At != nil && !opens.At.Before(*closes.At) {
 				return usageError{errors.New("--closes-at must be after --opens-at")}
 			}
-			return flags.change(c, args[0], func(s sale.Stock) (sale.Stock, error) {
-				if available >= 0 {
-					if s, err = s.Supply(available - s.Available); err != nil {
-						return s, err
-					}
-				}
-				if changed("limit-per-buyer") {
-					s.LimitPerBuyer = limit
-				}
-				if changed("opens-at") {
-					s.OpensAt = opens
-				}
-				if changed("closes-at") {
-					s.ClosesAt = closes
-				}
-				if changed("paused") {
-					s.Paused = paused
-				}
-				return s, s.Check()
-			})
+			var lines []sale.DeskLine
+			if available >= 0 {
+				lines = append(lines, sale.DeskLine{Do: sale.DoSupply, Available: &available})
+			}
+			terms := sale.DeskLine{Do: sale.DoTerms}
+			if changed("limit-per-buyer") {
+				terms.LimitPerBuyer = &limit
+			}
+			if changed("opens-at") {
+				terms.OpensAt = &opens
+			}
+			if changed("closes-at") {
+				terms.ClosesAt = &closes
+			}
+			if changed("paused") {
+				terms.Paused = &paused
+			}
+			if terms.Check() == nil {
+				lines = append(lines, terms)
+			}
+			return desk.steer(c, flags, args[0], lines)
 		},
 	}
 	c.Flags().Int64Var(&limit, "limit-per-buyer", 0, "units that one buyer may get; 0: no limit")
 	c.Flags().Var(filled{&opensAt, " (none: it is open)"}, "opens-at", "when the door opens, RFC 3339; none: it is open")
 	c.Flags().Var(filled{&closeAt, " (none: never)"}, "closes-at", "when the door closes, RFC 3339; none: never")
 	c.Flags().BoolVar(&paused, "paused", false, "refuse orders at the door, until --paused=false")
+	desk.add(c.Flags())
 	return c
 }
 
-// parseHour is nil for a flag that is not given, and for none.
-func parseHour(flag, text string) (*time.Time, error) {
+// parseHour is none for a flag that is not given, and for none.
+func parseHour(flag, text string) (sale.Hour, error) {
 	if text == "" || text == "none" {
-		return nil, nil
+		return sale.Hour{}, nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("%s: %q is not a time like 2026-12-01T18:00:00Z", flag, text)}
+		return sale.Hour{}, usageError{fmt.Errorf("%s: %q is not a time like 2026-12-01T18:00:00Z", flag, text)}
 	}
-	t = sale.Instant(t)
-	return &t, nil
+	hour, err := sale.NewHour(t)
+	if err != nil {
+		return hour, usageError{fmt.Errorf("%s: %q is %w", flag, text, err)}
+	}
+	return hour, nil
 }
 
 func stockAdd(flags *natsFlags) *cobra.Command {
+	var desk deskFlags
 	c := &cobra.Command{
 		Use:     "add PRODUCT UNITS",
 		Short:   "Put units on sale, or take unsold ones back with a negative number",
@@ -212,9 +237,13 @@ func stockAdd(flags *natsFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return flags.change(c, args[0], func(s sale.Stock) (sale.Stock, error) { return s.Supply(units) })
+			if units == 0 {
+				return usageError{errors.New("0 units change nothing")}
+			}
+			return desk.steer(c, flags, args[0], []sale.DeskLine{{Do: sale.DoSupply, Units: &units}})
 		},
 	}
+	desk.add(c.Flags())
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return negative("firstcome stock add tshirt", err) })
 	return c
 }
@@ -226,20 +255,6 @@ func parseUnits(text string) (int64, error) {
 		return 0, usageError{fmt.Errorf("%q is not a number of units", text)}
 	}
 	return units, nil
-}
-
-func (n *natsFlags) change(c *cobra.Command, name string, change func(sale.Stock) (sale.Stock, error)) error {
-	product, err := parseProduct(name)
-	if err != nil {
-		return err
-	}
-	return n.withStocks(c, func(ctx context.Context, stocks *broker.Stocks) error {
-		stock, err := stocks.Change(ctx, product, change)
-		if err != nil {
-			return err
-		}
-		return printStocks(c.OutOrStdout(), []sale.Stock{stock}, true)
-	})
 }
 
 func stockWatch(flags *natsFlags) *cobra.Command {
@@ -259,22 +274,21 @@ func stockWatch(flags *natsFlags) *cobra.Command {
 				return err
 			}
 			defer conn.Close()
+			history := broker.NewHistory(conn)
 			if only != "" {
 				// A product that nobody sells would be watched in silence for ever.
-				err := onStocks(c.Context(), conn, func(ctx context.Context, stocks *broker.Stocks) error {
-					_, _, err := stocks.Load(ctx, only)
-					return err
-				})
-				if err != nil {
+				ctx, cancel := context.WithTimeout(c.Context(), commandTimeout)
+				defer cancel()
+				if _, err := history.Newest(ctx, only); err != nil {
 					return err
 				}
 			}
 			head := true
-			return broker.WatchStock(c.Context(), conn, func(s sale.Stock) error {
-				if only != "" && s.Product != only {
+			return broker.WatchHistory(c.Context(), conn, func(link broker.StoredLink) error {
+				if only != "" && link.Product != only {
 					return nil
 				}
-				err := printStocks(c.OutOrStdout(), []sale.Stock{s}, head)
+				err := printStocks(c.OutOrStdout(), []broker.StoredLink{link}, head)
 				head = false
 				return err
 			})

@@ -21,9 +21,9 @@ type QueueState struct {
 	Acked map[sale.ProductID]uint64
 }
 
-// ReadAcked reads how far the products have come. An audit reads it before the history,
-// so that a sale may go on meanwhile.
-func ReadAcked(ctx context.Context, c *Conn) (q QueueState, err error) {
+// ReadQueueState reads how far queue and products have come. An audit reads it before the
+// history, so that a sale may go on meanwhile.
+func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 	stream, err := c.stream(ctx, ordersStream)
 	if err != nil {
 		return q, fmt.Errorf("stream %s: %w", ordersStream, err)
@@ -90,7 +90,7 @@ func ReadHistory(ctx context.Context, c *Conn, visit func(product sale.ProductID
 	}
 	var read uint64
 	err = readStream(ctx, c, stockStream, 1, info.State.LastSeq, func(msg *storedMsg) {
-		if read++; read%1000 == 0 {
+		if read++; read%1000 == 0 || msg.Seq == info.State.LastSeq {
 			progress(msg.Seq, info.State.LastSeq)
 		}
 		if p, err := sale.ParseProductID(strings.TrimPrefix(msg.Subject, stockPrefix)); err == nil {

@@ -201,3 +201,50 @@ func (h *History) Products(ctx context.Context) ([]sale.ProductID, error) {
 	slices.Sort(products)
 	return products, nil
 }
+
+// WatchHistory calls f with the newest link of every product, and with every later one,
+// until ctx ends or f fails.
+func WatchHistory(ctx context.Context, c *Conn, f func(StoredLink) error) error {
+	history := NewHistory(c)
+	heard := make(chan *nats.Msg, 256) // what does not fit shows as a gap, and is read
+	sub, err := c.broadcast.ChanSubscribe(ledgerPrefix+"*", heard)
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", stockBucket, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
+	shown := map[sale.ProductID]sale.Seq{}
+	show := func(p sale.ProductID) error {
+		link, err := history.Newest(ctx, p)
+		if errors.Is(err, sale.ErrNotFound) || err == nil && link.Revision <= shown[p] {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		shown[p] = link.Revision
+		return f(link)
+	}
+	products, err := history.Products(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range products {
+		if err := show(p); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case msg := <-heard:
+			p, err := sale.ParseProductID(strings.TrimPrefix(msg.Subject, ledgerPrefix))
+			if err == nil {
+				err = show(p)
+			}
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}

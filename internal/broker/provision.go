@@ -398,6 +398,15 @@ func ask[T any](ctx context.Context, request func(context.Context) (T, error)) (
 
 const askTimeout = 2 * time.Second
 
+// QueueEpoch is the epoch of the queue as it is now.
+func QueueEpoch(ctx context.Context, c *Conn) (string, error) {
+	stream, err := c.stream(ctx, ordersStream)
+	if err != nil {
+		return "", fmt.Errorf("stream %s: %w", ordersStream, err)
+	}
+	return stream.CachedInfo().Config.Metadata[metaEpoch], nil
+}
+
 func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	return ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.Stream(ctx, name) })
 }

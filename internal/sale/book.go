@@ -24,7 +24,7 @@ import (
 type Book struct {
 	max       int
 	seed      maphash.Seed
-	onApply   func(ProductID, Head) // set before the first Apply
+	onApply   []func(ProductID, Head) // set before the first Apply
 	onForeign func(ProductID, Seq, error)
 
 	// What a door asks for with every order stands beside the lock: a group of 500 that
@@ -129,7 +129,7 @@ func NewBook(max int) *Book {
 
 // OnApply has f called after every link that was applied, on the goroutine that
 // applied it. It must be set before the first Apply, and f must not block.
-func (b *Book) OnApply(f func(ProductID, Head)) { b.onApply = f }
+func (b *Book) OnApply(f func(ProductID, Head)) { b.onApply = append(b.onApply, f) }
 
 // OnForeign has f called for every stored value that is no link, with the reason. It
 // must be set before the first Apply, and f must not block.
@@ -175,8 +175,10 @@ func (b *Book) fold(id ProductID, seq Seq, next func(*Head) (*Link, error)) erro
 	case err != nil:
 		return fmt.Errorf("revision %d of %s: %w", seq, id, err)
 	}
-	if applied && b.onApply != nil {
-		b.onApply(id, head)
+	if applied {
+		for _, f := range b.onApply {
+			f(id, head)
+		}
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 // walk this road. It tells whether the point of no return lies behind.
 func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began time.Time) (committed bool, err error) {
 	m := d.Message()
-	if err := w.CatchUp(ctx); err != nil {
+	if err := w.catchUp(ctx); err != nil {
 		return false, err
 	}
 	head, seen := w.Book.Head(w.Product)
@@ -191,11 +191,11 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 	return true, d.Ack()
 }
 
-// CatchUp brings the book to the product's newest revision by the history's own word,
+// catchUp brings the book to the product's newest revision by the history's own word,
 // unless nothing has happened since the last time that could have left it behind. The
 // feed may do the same meanwhile. Its error wraps ErrNewer if the history goes on in a
 // layout that is not known here.
-func (w *Worker) CatchUp(ctx context.Context) error {
+func (w *Worker) catchUp(ctx context.Context) error {
 	for !w.sure {
 		_, seen := w.Book.Head(w.Product)
 		step, cancel := context.WithTimeout(ctx, w.StepTimeout)
@@ -219,6 +219,17 @@ func (w *Worker) CatchUp(ctx context.Context) error {
 		return fmt.Errorf("history of %s: %w", w.Product, ErrNotFound)
 	}
 	return nil
+}
+
+// Newest is the position of the product's newest link, by the history's own word: what
+// a queue that is opened is compared with. It is called by Next, on Run's goroutine.
+func (w *Worker) Newest(ctx context.Context) (Position, error) {
+	w.sure = false
+	if err := w.catchUp(ctx); err != nil {
+		return Position{}, err
+	}
+	head, _ := w.Book.Head(w.Product)
+	return head.Queue, nil
 }
 
 // decide makes the next link and appends it: the point of no return.

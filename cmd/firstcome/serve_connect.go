@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"firstcome/internal/broker"
+	"firstcome/internal/natsd"
+)
+
+// embed starts the embedded server. What is wrong with it names the key.
+func embed(ctx context.Context, e embeddedConfig, log *slog.Logger) (*natsd.Server, error) {
+	if e.Config == "" { // whose word on where to listen would win
+		if err := vacant("nats.embedded.listen", e.Listen); err != nil {
+			return nil, err
+		}
+	}
+	server, err := natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
+		SyncInterval: e.syncInterval(), ConfigFile: e.Config, Logger: log.With("part", "nats-server")})
+	if errors.Is(err, natsd.ErrConfigFile) {
+		return nil, usageError{fmt.Errorf("nats.embedded.config: %w", err)}
+	}
+	return server, err
+}
+
+// vacant fails, with the key, if nobody could listen on address. It leaves it free:
+// who listens before it can answer keeps callers hanging.
+func vacant(key, address string) error {
+	probe, err := net.Listen("tcp", address)
+	if err == nil {
+		err = probe.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// provision creates what is missing. An instance that names no product sells what
+// the store has.
+func provision(ctx context.Context, conn *broker.Conn, layout broker.Layout) error {
+	none := broker.Provision(ctx, conn, layout)
+	if !errors.Is(none, broker.ErrNoProduct) {
+		return none
+	}
+	products, err := broker.NewHistory(conn).Products(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if err != nil || len(products) == 0 { // there is no bucket, or nothing in it
+		return noProducts(none)
+	}
+	return broker.Verify(ctx, conn, layout)
+}
+
+// noProducts is the configuration's fault, and says where it may come from.
+func noProducts(err error) error {
+	return usageError{fmt.Errorf("products: %w (FIRSTCOME_PRODUCTS, also when it is empty, overrides the file)", err)}
+}
+
+// sayAgain is how often a log that waits says what for.
+const sayAgain = 10 * time.Second
+
+// untilThere repeats step while the cluster is merely not there yet. It says that it
+// waits, and when that is over.
+func untilThere(ctx context.Context, log *slog.Logger, what string, step func(context.Context) error) error {
+	begun := time.Now()
+	for said := (time.Time{}); ; {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := step(attempt)
+		cancel()
+		switch {
+		case err == nil:
+			if !said.IsZero() {
+				log.Info("no longer waiting for "+what, "after", time.Since(begun).Round(time.Millisecond))
+			}
+			return nil
+		case broker.Final(err), ctx.Err() != nil:
+			return err
+		}
+		if time.Since(said) > sayAgain {
+			log.Warn("waiting for "+what, "err", err)
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
