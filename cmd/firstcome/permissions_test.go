@@ -141,7 +141,7 @@ func (s *site) inspector(t *testing.T, sale *shop) {
 	t.Run("nats CLI", func(t *testing.T) { s.natsCLI(t, environ, sale) })
 }
 
-// natsCLI looks with the nats CLI as the README shows, and may not touch.
+// natsCLI looks with the nats CLI as the broker's README shows, and may not touch.
 func (s *site) natsCLI(t *testing.T, environ string, sale *shop) {
 	path, err := natsBinary()
 	if err != nil {

@@ -8,6 +8,6 @@
 //	(the web)  ◄── Shop ◄────────────────────────────────────────────────── watch ──┘
 //	(the hub)  ◄── Subscribe ◄── status.<email>.<order> ◄── Announcer
 //
-// Names and settings are those that the README documents, for whoever looks with
-// the nats CLI.
+// Names and settings are those that README.md in this folder documents, for whoever
+// looks with the nats CLI.
 package broker

@@ -16,7 +16,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// wantStreams is what section "NATS names" of the README promises to whoever
+// wantStreams is what section "Names" of this folder's README promises to whoever
 // looks with the nats CLI, written down without the package's own constants.
 func wantStreams(replicas int, products ...string) map[string]jetstream.StreamConfig {
 	wants := map[string]jetstream.StreamConfig{

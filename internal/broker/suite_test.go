@@ -160,7 +160,7 @@ func (w *world) read(t testing.TB, stream string) (all []stored) {
 	}
 }
 
-// letters reads the dead letters by the headers that the README documents.
+// letters reads the dead letters by the headers that this folder's README documents.
 func (w *world) letters(t testing.TB) (letters []sale.DeadLetter) {
 	t.Helper()
 	for _, m := range w.read(t, "DEAD") {
