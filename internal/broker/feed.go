@@ -40,7 +40,7 @@ const feedBytes = 64 << 20
 func OpenFeed(ctx context.Context, c *Conn, book *sale.Book) (*Feed, error) {
 	f := &Feed{conn: c, book: book}
 	f.history = &follower{conn: c, stream: stockStream, subject: ledgerPrefix + "*", identity: metaStore, take: f.revision}
-	f.queue = &follower{conn: c, stream: ordersStream, subject: linePrefix + ">", identity: metaEpoch, take: f.message}
+	f.queue = &follower{conn: c, stream: ordersStream, subject: linePrefix + ">", identity: metaEpoch, take: f.message, renewed: book.Renew}
 	f.catching.run = f.catchUp
 	for _, one := range []*follower{f.history, f.queue} {
 		if err := one.open(ctx); err != nil {
@@ -116,6 +116,7 @@ type follower struct {
 	subject  string                        // of the copies
 	identity string                        // metadata that tells this stream from another of its name
 	take     func(id string, m *storedMsg) // called in sequence, under mu
+	renewed  func(id string)               // called before the first message of a stream; nil: it may not change
 
 	handle jetstream.Stream
 	sub    *nats.Subscription
@@ -263,11 +264,12 @@ func (f *follower) reach(ctx context.Context, to end) error {
 // there any more was settled, and is in the history.
 func (f *follower) fill(ctx context.Context, to end) error {
 	if f.id != to.id {
-		if f.id != "" && f.stream == stockStream {
+		if f.id != "" && f.renewed == nil {
 			return fmt.Errorf("bucket %s %w: it was replaced while this instance runs; restart it", stockBucket, ErrDrift)
 		}
 		f.id, f.at, f.newest = to.id, 0, time.Time{}
-		if f.stream == ordersStream {
+		if f.renewed != nil {
+			f.renewed(to.id)
 			f.at = to.first - 1 // what was before is settled
 		}
 	}

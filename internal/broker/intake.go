@@ -82,8 +82,14 @@ type group struct {
 type sent struct {
 	at     time.Time
 	orders int
-	seq    uint64 // in the queue; 0: not stored yet
+	seq    uint64        // in the queue; 0: not stored yet
+	over   chan struct{} // closed when the group is decided, or was not stored
 }
+
+// pendingAfter is how long a group may be undecided before its orders are announced as
+// pending. Buyers have that from their 202; most outcomes come sooner, and each order
+// then costs one broadcast and one frame.
+const pendingAfter = 10 * time.Millisecond
 
 // An attempt to store a group, and all of them together: with the time to gather
 // and to look for an order of the same key, under the 5 s in which a buyer must
@@ -191,7 +197,7 @@ func (l *lane) send() {
 		l.timer.Stop()
 		l.timer = nil
 	}
-	s := &sent{at: time.Now(), orders: len(g.orders)}
+	s := &sent{at: time.Now(), orders: len(g.orders), over: make(chan struct{})}
 	l.flight = append(l.flight, s)
 	l.orders += s.orders
 	l.usual = s.orders
@@ -227,8 +233,14 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 	l.intake.failing.Store(nil)
 	l.intake.mark.Note(ack.Sequence)
 	l.noteStored(s, ack.Sequence)
-	close(g.done) // those who wait for their 202 come before those who listen
-	l.intake.announcer.pending(l.product, g.orders)
+	close(g.done)
+	late := time.NewTimer(pendingAfter)
+	defer late.Stop()
+	select {
+	case <-s.over:
+	case <-late.C:
+		l.intake.announcer.pending(l.product, g.orders)
+	}
 }
 
 // answer waits for the queue's answer to a message that was sent, storeTimeout at
@@ -276,6 +288,7 @@ func (l *lane) noteStored(s *sent, seq uint64) {
 		return
 	}
 	// Decided already, or not stored at all.
+	close(s.over)
 	l.flight = slices.DeleteFunc(l.flight, func(other *sent) bool { return other == s })
 	l.orders -= s.orders
 	l.release()
@@ -302,6 +315,7 @@ func (in *Intake) decided(product sale.ProductID, head sale.Head) {
 		if s.seq == 0 || s.seq > head.Queue.Seq && !renewed {
 			return false
 		}
+		close(s.over)
 		l.orders -= s.orders
 		l.pace += (time.Since(s.at) - l.pace) / 8
 		return true

@@ -333,10 +333,7 @@ func (b *Book) Expect(m *Message, lines []Line) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.shelf(m.Product)
-	if s.epoch != m.Epoch {
-		b.queued.Add(-int64(len(s.waiting)))
-		s.epoch, s.expected, s.waiting, s.pauses, s.served = m.Epoch, 0, nil, 0, s.issued
-	}
+	b.renew(s, m.Epoch)
 	if m.Seq <= s.expected || s.head.Queue.covers(m) {
 		return
 	}
@@ -357,6 +354,24 @@ func (b *Book) Expect(m *Message, lines []Line) {
 		s.pauses++
 	}
 	b.show(s)
+}
+
+// Renew tells that the queue is of that epoch now. What waited in another one waits no
+// more, until it is expected again.
+func (b *Book) Renew(epoch string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.indexed {
+		b.renew(s, epoch)
+		b.show(s)
+	}
+}
+
+func (b *Book) renew(s *shelf, epoch string) {
+	if s.epoch != epoch {
+		b.queued.Add(-int64(len(s.waiting)))
+		s.epoch, s.expected, s.waiting, s.pauses, s.served = epoch, 0, nil, 0, s.issued
+	}
 }
 
 // expect gives an order its ticket. One that waited in a queue that is gone gets

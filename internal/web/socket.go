@@ -53,13 +53,12 @@ type socket struct {
 
 	mu       sync.Mutex
 	frames   []*orderFrame
-	pause    *time.Timer // signals when a pending frame has waited for another long enough
-	behind   int         // frames pushed and not written yet
-	newLines [][]byte    // line frames pushed and not written yet
-	stale    bool        // the book must be looked up
-	lost     bool        // after it has caught up with the leader
-	leaving  bool        // close after what is queued
-	cut      bool        // cut off, too far behind
+	behind   int      // frames pushed and not written yet
+	newLines [][]byte // line frames pushed and not written yet
+	stale    bool     // the book must be looked up
+	lost     bool     // after it has caught up with the leader
+	leaving  bool     // close after what is queued
+	cut      bool     // cut off, too far behind
 }
 
 // attach makes the handler of GET /ws.
@@ -151,17 +150,7 @@ func (s *socket) push(f *orderFrame) {
 	case s.behind < maxBehind, s.behind < maxBurst && !s.raw.stalled():
 		s.behind++
 		s.frames = append(s.frames, f)
-		if f.rev > 0 || s.behind > 1 {
-			s.signal()
-			break
-		}
-		// The outcome often follows within milliseconds, and both then cost one write.
-		// The 202 has already said pending.
-		if s.pause == nil {
-			s.pause = time.AfterFunc(s.hub.timing.pause, s.signal)
-		} else {
-			s.pause.Reset(s.hub.timing.pause)
-		}
+		s.signal()
 	default:
 		s.cut = true
 		s.hub.slow.Add(1)
@@ -285,9 +274,6 @@ func (s *socket) turn() (leave bool, err error) {
 	s.frames, s.newLines, s.stale = nil, nil, false
 	if lost {
 		s.lost = false // lookUp sets it again if the leader does not answer
-	}
-	if s.pause != nil {
-		s.pause.Stop()
 	}
 	s.mu.Unlock()
 	err = s.batch(func() error {

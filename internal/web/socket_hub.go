@@ -22,7 +22,6 @@ type timing struct {
 	pong  time.Duration // for the answer to one
 	line  time.Duration // between line frames to one socket
 	sweep time.Duration // between looks for lost broadcasts
-	pause time.Duration // that a pending frame may wait for the next frame
 	close time.Duration // for the other side's close frame
 	retry time.Duration // before the leader is asked again, up to half as much more
 }
@@ -50,7 +49,7 @@ func newHub(s *Server) *hub {
 	return &hub{
 		book: s.book, catchUp: s.catchUp, log: s.log, now: s.now,
 		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, sweep: time.Second,
-			pause: 10 * time.Millisecond, close: time.Second, retry: time.Second},
+			close: time.Second, retry: time.Second},
 		buyers: map[string][]*socket{},
 	}
 }

@@ -103,30 +103,6 @@ func TestAnUnansweredPingEndsASocket(t *testing.T) {
 	awaitTrue(t, "it is forgotten", func() bool { return s.Sockets() == 0 })
 }
 
-// A pending frame waits for another one, and no other frame does.
-func TestPendingWaitsForCompany(t *testing.T) {
-	s, _ := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.pause = time.Hour })
-	to := &socket{hub: s.hub, wake: make(chan struct{}, 1)}
-	push := func(rev, awake int) {
-		t.Helper()
-		if to.push(&orderFrame{rev: rev}); len(to.wake) != awake {
-			t.Fatalf("%d frames, awake: %d", len(to.frames), len(to.wake))
-		}
-	}
-	push(0, 0)
-	push(0, 1) // two do not wait
-	<-to.wake
-	push(1, 1)
-	<-to.wake
-	to.frames, to.behind = nil, 0
-	push(1, 1)
-	<-to.wake
-	to.frames, to.behind = nil, 0
-	s.hub.timing.pause = 0
-	to.push(&orderFrame{})
-	awaitTrue(t, "it waits no longer", func() bool { return len(to.wake) == 1 })
-}
-
 // What is queued together is written together.
 func TestFramesShareWrites(t *testing.T) {
 	near, far := net.Pipe()
