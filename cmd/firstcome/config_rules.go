@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"firstcome/internal/sale"
+	"firstcome/internal/web"
 )
 
 const (
@@ -25,7 +26,6 @@ const (
 )
 
 var (
-	productID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 	// instanceName is what a link's "by" may be.
 	instanceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 	hostName     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
@@ -42,10 +42,10 @@ func (c config) check() []problem {
 	}
 	r.listen("http.listen", c.HTTP.Listen)
 	for i, o := range c.HTTP.AllowedOrigins {
-		r.origin(index("http.allowed_origins", i), o)
+		r.check(index("http.allowed_origins", i), web.CheckOrigin(o))
 	}
 	for i, p := range c.HTTP.TrustedProxies {
-		r.proxy(index("http.trusted_proxies", i), p)
+		r.check(index("http.trusted_proxies", i), web.CheckProxy(p))
 	}
 	r.listen("ops.listen", c.Ops.Listen)
 	r.nats(c.NATS)
@@ -138,32 +138,10 @@ func isHostPort(u *url.URL) bool {
 	return isHost(u.Hostname()) && !strings.HasSuffix(u.Host, ":") && (u.Port() == "" || isPort(u.Port()))
 }
 
-// origin accepts only what a browser sends in its Origin header: origins are
-// compared byte for byte, and any other spelling would never match.
-func (r *rules) origin(key, origin string) {
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || !isHostPort(u) {
-		r.fail(key, "must be an origin such as https://shop.example.com, is %q", origin)
-		return
-	}
-	exact := strings.ToLower(u.Scheme + "://" + u.Host)
-	if u.Scheme == "http" {
-		exact = strings.TrimSuffix(exact, ":80")
-	}
-	if u.Scheme == "https" {
-		exact = strings.TrimSuffix(exact, ":443")
-	}
-	if origin != exact {
-		r.fail(key, "browsers would send %q for %q: write it like that", exact, origin)
-	}
-}
-
-func (r *rules) proxy(key, proxy string) {
-	if _, err := netip.ParseAddr(proxy); err == nil {
-		return
-	}
-	if _, err := netip.ParsePrefix(proxy); err != nil {
-		r.fail(key, "must be an IP address or a range such as 10.0.0.0/8, is %q", proxy)
+// check takes another package's word on a value.
+func (r *rules) check(key string, err error) {
+	if err != nil {
+		r.fail(key, "%s", err)
 	}
 }
 
@@ -243,7 +221,7 @@ func (r *rules) products(products []productConfig) {
 	first := map[string]int{}
 	for i, p := range products {
 		key := index("products", i)
-		if !productID.MatchString(p.ID) {
+		if _, err := sale.ParseProductID(p.ID); err != nil {
 			r.fail(key+".id", "must be lower-case letters, digits, hyphens and underscores, at most 63, is %q", p.ID)
 		} else if j, ok := first[p.ID]; ok {
 			r.fail(key+".id", "%q is already the id of %s", p.ID, index("products", j))

@@ -1,10 +1,12 @@
 package web
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -17,19 +19,36 @@ type origins struct {
 	loopback bool
 }
 
-// CheckOrigin returns an error for a configured origin that can never match: it must be
-// a scheme, a host and perhaps a port, spelled as browsers send them (RFC 6454 6.2).
+// CheckOrigin returns an error for a configured origin that can never match. Origins are
+// compared byte for byte, so it must be spelled as browsers send it (RFC 6454 6.2):
+// scheme, host, and the port unless it is the scheme's own.
 func CheckOrigin(origin string) error {
-	host, ok := originHost(origin)
-	switch {
-	case !ok:
-		return fmt.Errorf("%q is not http://host[:port] or https://host[:port]", origin)
-	case origin != strings.ToLower(origin):
-		return fmt.Errorf("%q has uppercase letters, which browsers do not send", origin)
-	case strings.HasSuffix(origin, "*") || strings.ContainsAny(host, "*/?#@ "):
-		return fmt.Errorf("%q is no exact origin: no path, no wildcard", origin)
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || !isHostPort(u) {
+		return fmt.Errorf("must be an origin such as https://shop.example.com, is %q", origin)
+	}
+	exact := strings.ToLower(u.Scheme + "://" + u.Host)
+	switch u.Scheme {
+	case "http":
+		exact = strings.TrimSuffix(exact, ":80")
+	case "https":
+		exact = strings.TrimSuffix(exact, ":443")
+	}
+	if origin != exact {
+		return fmt.Errorf("browsers would send %q for %q: write it like that", exact, origin)
 	}
 	return nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+// isHostPort is about the host of a URL, which may come without a port.
+func isHostPort(u *url.URL) bool {
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && !hostName.MatchString(u.Hostname()) {
+		return false
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return !strings.HasSuffix(u.Host, ":") && (u.Port() == "" || err == nil && port > 0)
 }
 
 func newOrigins(allowed []string, loopback bool) (origins, error) {
@@ -137,7 +156,7 @@ func parseProxy(proxy string) (netip.Prefix, error) {
 	}
 	ip, err := netip.ParseAddr(proxy)
 	if err != nil {
-		return netip.Prefix{}, errors.New(`"` + proxy + `" is neither an address nor a prefix such as 10.0.0.0/8`)
+		return netip.Prefix{}, fmt.Errorf("must be an IP address or a range such as 10.0.0.0/8, is %q", proxy)
 	}
 	return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
 }
