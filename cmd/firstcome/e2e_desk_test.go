@@ -96,7 +96,8 @@ func TestValuesByHandChangeNothing(t *testing.T) {
 	put("tshirt", strings.Repeat("x", int(nc.MaxPayload())-1024)) // a message's headers count, too
 	put("tshirt", `{"v":2,`)
 	put("tshirt", strings.Replace(first, `"v":2`, `"v":3`, 1))
-	put("tshirt", strings.Replace(first, `"n":1,"prev":""`, `"n":2,"prev":"00"`, 1))
+	put("tshirt", strings.NewReplacer(`"n":1,"prev":""`, `"n":2,"prev":"00"`, `"seq":0`, `"seq":1`,
+		`"change":"created"`, `"change":"orders","orders":[]`).Replace(first)) // the next link but for its prev
 	put("tshirt", strings.Replace(first, `"available":5`, `"available":6`, 1))
 	put("hat", "nobody sells it")
 	put("hat.of.straw", "nobody can")
