@@ -140,7 +140,7 @@ func TestProductionFiles(t *testing.T) {
 	finish(t, s.as("inspector", serve...)).want(t, 1, "refuses", "_INBOX_firstcome.")
 
 	t.Run("permissions", s.permissions)
-	t.Run("who edits the history", s.editsHistory)
+	t.Run("edits of the history", s.editsHistory)
 	t.Run("inspector", func(t *testing.T) { s.inspector(t, first) })
 	for _, user := range []string{"owner", "admin"} {
 		finish(t, s.as(user, provision...)).want(t, 0, "ready: tshirt")
