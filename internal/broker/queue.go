@@ -102,7 +102,8 @@ func (q *Queue) open(ctx context.Context) error {
 }
 
 // compare asks queue and history about each other, in the order in which what is told
-// stays true while others decide: what was acknowledged, the newest link, the end.
+// stays true while others order and decide: what was acknowledged, the newest link, what
+// was confirmed, the end.
 func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *jetstream.ConsumerInfo) error {
 	if q.witness.Newest == nil {
 		return nil
@@ -112,13 +113,14 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 	if err != nil {
 		return err
 	}
+	if q.witness.Mark != nil {
+		w.Mark = q.witness.Mark(q.epoch)
+	}
 	info, err := head(ctx, stream)
 	if err != nil {
 		return err
 	}
-	if w.Last = info.State.LastSeq; q.witness.Mark != nil {
-		w.Mark = q.witness.Mark(q.epoch)
-	}
+	w.Last = info.State.LastSeq
 	return w.Check(newest)
 }
 
