@@ -13,8 +13,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// Steered is what became of desk lines: the link that settled them, and the one before,
-// which is empty where somebody wrote into the bucket between the two.
+// Steered is what became of desk lines: the link that settled them, and the one before.
 type Steered struct {
 	Before, After StoredLink
 }
@@ -80,9 +79,7 @@ func await(ctx context.Context, history *History, product sale.ProductID, at sal
 		after, found, err := history.SettledBy(looking, product, at)
 		var before StoredLink
 		if err == nil && found {
-			if before, err = history.Before(looking, after); errors.Is(err, sale.ErrNoLink) {
-				before, err = StoredLink{}, nil
-			}
+			before, err = history.Before(looking, after)
 		}
 		cancel()
 		if err == nil && found {
