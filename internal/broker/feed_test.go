@@ -638,9 +638,14 @@ func TestFeedCloses(t *testing.T) {
 
 func TestFeedNeedsTheStreams(t *testing.T) {
 	w := on(t, one)
+	w.sell(t, 5, "shirt")
+	feed, err := broker.OpenFeed(context.Background(), w.connect(t), sale.NewBook(1)) // it bounds itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed.Close()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	w.sell(t, 5, "shirt")
 	if _, err := broker.OpenFeed(gone, w.connect(t), sale.NewBook(1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("opening with an ended context: %v", err)
 	}
