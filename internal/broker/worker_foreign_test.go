@@ -147,6 +147,17 @@ func TestDeafInstanceDecides(t *testing.T) {
 		if last := links[len(links)-1]; len(links) != 7 || foreign != 0 || last.Sold != 3 || last.Decided != 6 {
 			t.Errorf("%d links, %d foreign values, and the stock is %+v", len(links), foreign, last.Stock)
 		}
+		// And behind the back of one that goes on deciding.
+		other := w.connect(t)
+		workOn(t, c, "shirt", deaf.book)
+		for i := range 3 {
+			appendLink(t, other, "shirt", newest(t, other, "shirt").Queue)
+			publishOrders(t, js, "shirt", newOrder(fmt.Sprintf("b%d@x.com", i)))
+			waitDrained(t, js, "shirt")
+		}
+		if links, foreign := w.chain(t, "shirt"); len(links) != 13 || foreign != 0 || links[12].Decided != 9 {
+			t.Errorf("%d links, %d foreign values", len(links), foreign)
+		}
 		if g.lost() == 0 {
 			t.Error("it was not deaf")
 		}
