@@ -46,7 +46,7 @@ names it.`,
 			defer cancel()
 			var r report
 			err = conn.Permitted(ctx, func(ctx context.Context) (err error) {
-				r, err = runAudit(ctx, conn, markFile(cfg), progressTo(c.ErrOrStderr()))
+				r, err = runAudit(ctx, conn, markFile(cfg.NATS.Embedded.StoreDir), progressTo(c.ErrOrStderr()))
 				return err
 			})
 			if err != nil {

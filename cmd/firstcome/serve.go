@@ -97,7 +97,7 @@ type instance struct {
 
 	nats      *natsd.Server // nil on a cluster
 	conn      *broker.Conn
-	mark      *broker.QueueMark // nil on a cluster
+	mark      *broker.QueueMark // nil without a server of its own
 	book      *sale.Book
 	announcer *broker.Announcer
 	intake    *broker.Intake
@@ -262,12 +262,12 @@ func (in *instance) build(ctx context.Context) error {
 
 // open binds to the streams. What is open from an attempt before stays so.
 func (in *instance) open(ctx context.Context) (err error) {
-	if in.nats != nil && in.cfg.NATS.Embedded.Config == "" && in.mark == nil {
+	if in.nats != nil && in.mark == nil {
 		epoch, err := broker.QueueEpoch(ctx, in.conn)
 		if err != nil {
 			return err
 		}
-		if in.mark, err = broker.OpenQueueMark(markFile(in.cfg), epoch); err != nil {
+		if in.mark, err = broker.OpenQueueMark(markFile(in.nats.StoreDir()), epoch); err != nil {
 			return err
 		}
 		in.running.Go(func() { in.mark.Run(in.following, in.log) })
@@ -279,7 +279,7 @@ func (in *instance) open(ctx context.Context) (err error) {
 }
 
 // markFile is where an embedded server's queue is witnessed.
-func markFile(cfg config) string { return filepath.Join(cfg.NATS.Embedded.StoreDir, "queue.mark") }
+func markFile(storeDir string) string { return filepath.Join(storeDir, "queue.mark") }
 
 // keepUp is how often the book is compared with the leaders, whatever its feed
 // brings: one whose broker fell silent is deaf for a while and does not know it.

@@ -94,7 +94,11 @@ func userName() string {
 
 // printSteered shows what the change did, before and after it.
 func printSteered(to io.Writer, s broker.Steered) error {
-	before, after := &s.Before.Stock, &s.After.Stock
+	after := &s.After.Stock
+	before := after // unknown, so nothing is said of it
+	if s.Before.Link != nil {
+		before = &s.Before.Stock
+	}
 	fmt.Fprintf(to, "%s, link %d, revision %d\n", after.Product, s.After.N, s.After.Revision)
 	for _, row := range []struct{ name, before, after string }{
 		{"available", strconv.FormatInt(before.Available, 10), strconv.FormatInt(after.Available, 10)},

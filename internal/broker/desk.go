@@ -13,7 +13,8 @@ import (
 	"firstcome/internal/sale"
 )
 
-// Steered is what became of desk lines: the link that settled them, and the one before.
+// Steered is what became of desk lines: the link that settled them, and the one before,
+// which is empty where somebody wrote into the bucket between the two.
 type Steered struct {
 	Before, After StoredLink
 }
@@ -79,7 +80,9 @@ func await(ctx context.Context, history *History, product sale.ProductID, at sal
 		after, found, err := history.SettledBy(looking, product, at)
 		var before StoredLink
 		if err == nil && found {
-			before, err = history.Before(looking, after)
+			if before, err = history.Before(looking, after); errors.Is(err, sale.ErrNoLink) {
+				before, err = StoredLink{}, nil
+			}
 		}
 		cancel()
 		if err == nil && found {

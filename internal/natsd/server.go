@@ -56,6 +56,7 @@ type Config struct {
 type Server struct {
 	nats *server.Server
 	lock *flock.Flock
+	dir  string
 
 	stop sync.Once
 	done chan struct{} // closed by watch, after which unlockErr is final
@@ -90,7 +91,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	log := newServerLog(logger)
 	srv.SetLogger(log, opts.Debug, opts.Trace)
 
-	s := &Server{nats: srv, lock: lock, done: make(chan struct{})}
+	s := &Server{nats: srv, lock: lock, dir: opts.StoreDir, done: make(chan struct{})}
 	go s.watch()
 	if err := s.run(ctx, log); err != nil {
 		// Cleaning up is not bounded by ctx, which may be what ended the start.
@@ -148,6 +149,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop nats server: %w", context.Cause(ctx))
 	}
 }
+
+// StoreDir is the directory that holds the streams, and belongs to this process.
+func (s *Server) StoreDir() string { return s.dir }
 
 // Done is closed when the server has stopped and its store is unlocked.
 func (s *Server) Done() <-chan struct{} { return s.done }
