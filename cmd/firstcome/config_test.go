@@ -277,7 +277,7 @@ func TestEnvironmentWinsOverFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.HTTP = httpConfig{Listen: ":81", TrustedProxies: []string{"::1", "10.0.0.0/8"}}
+	want.HTTP.Listen, want.HTTP.TrustedProxies = ":81", []string{"::1", "10.0.0.0/8"}
 	want.NATS.Embedded.StoreDir = "elsewhere"
 	want.NATS.Provision = false
 	want.NATS.Token = "t0ken"

@@ -73,7 +73,8 @@ async function call(path, { signal, timeout = READ_TIMEOUT, headers = {}, ...res
   signal?.addEventListener('abort', stop, { once: true });
   if (signal?.aborted) stop();
   try {
-    const answer = await fetch(url(path), {
+    const { pathname, search } = url(path);
+    const answer = await fetch(pathname + search, {
       ...rest,
       cache: 'no-store',
       headers: { Accept: 'application/json, application/problem+json', ...headers },
