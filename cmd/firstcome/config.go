@@ -33,13 +33,17 @@ type instanceConfig struct {
 }
 
 type httpConfig struct {
-	Listen         string   `yaml:"listen"`
-	AllowedOrigins []string `yaml:"allowed_origins"`
-	TrustedProxies []string `yaml:"trusted_proxies"`
+	Listen         string        `yaml:"listen"`
+	Hosts          []string      `yaml:"hosts"`
+	AllowedOrigins []string      `yaml:"allowed_origins"`
+	TrustedProxies []string      `yaml:"trusted_proxies"`
+	MaxHeaderBytes int           `yaml:"max_header_bytes"`
+	IdleTimeout    time.Duration `yaml:"idle_timeout"`
 }
 
 type opsConfig struct {
-	Listen string `yaml:"listen"`
+	Listen string   `yaml:"listen"`
+	Hosts  []string `yaml:"hosts"`
 }
 
 type natsConfig struct {
@@ -94,6 +98,9 @@ type productConfig struct {
 type limitsConfig struct {
 	PerAddress int `yaml:"per_address"`
 	PerBuyer   int `yaml:"per_buyer"`
+
+	SocketsPerAddress int `yaml:"sockets_per_address"`
+	SocketsPerBuyer   int `yaml:"sockets_per_buyer"`
 }
 
 type bookConfig struct {
@@ -123,7 +130,7 @@ func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 // loopback only, every write fsynced, no products.
 func defaultConfig() config {
 	return config{
-		HTTP: httpConfig{Listen: "127.0.0.1:4000"},
+		HTTP: httpConfig{Listen: "127.0.0.1:4000", MaxHeaderBytes: 8192, IdleTimeout: 130 * time.Second},
 		Ops:  opsConfig{Listen: "127.0.0.1:4001"},
 		NATS: natsConfig{
 			Replicas:  1,
@@ -133,6 +140,7 @@ func defaultConfig() config {
 		Worker: workerConfig{Enabled: true},
 		Group:  groupConfig{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3},
 		Queue:  queueConfig{MaxMessages: 1_000_000},
+		Limits: limitsConfig{SocketsPerBuyer: 20},
 		Book:   bookConfig{MaxOrders: 5_000_000},
 		Auth:   authConfig{Mode: "open"},
 		Log:    logConfig{Level: "info", Format: "text"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -19,9 +20,26 @@ import (
 // (`listen: 4000` is no string), and keeps the line of each key.
 func (l *loader) file(name string, data []byte) {
 	l.at = func(line int) string { return fmt.Sprintf("%s:%d", name, line) }
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // the byte order mark of Windows editors
+	if kind := otherUTF(data); kind != "" {
+		l.report(name, "", "is %s: save it as UTF-8", kind)
+		return
+	}
 	if root := l.parse(name, "", data); root != nil {
 		l.node("", root, reflect.ValueOf(&l.cfg).Elem())
 	}
+}
+
+// otherUTF names what a text is encoded in if its byte order mark says that it is not
+// UTF-8.
+func otherUTF(data []byte) string {
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(data, []byte("\x00\x00\xfe\xff")):
+		return "UTF-32"
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return "UTF-16"
+	}
+	return ""
 }
 
 // parse returns the root of a document, nil if it is empty or unreadable.

@@ -22,7 +22,11 @@ const (
 	maxGroupWait = time.Second
 	maxInFlight  = 64
 	maxReplicas  = 5 // the broker's own bound
-	minSync      = time.Millisecond
+
+	// Each connection has a buffer for its headers.
+	minHeader, maxHeader = 1 << 10, 64 << 10
+	minIdle              = time.Second
+	minSync              = time.Millisecond
 )
 
 var (
@@ -41,13 +45,17 @@ func (c config) check() []problem {
 		r.fail("instance.name", "must be letters, digits, dots, underscores and hyphens, at most 64, is %q", c.Instance.Name)
 	}
 	r.listen("http.listen", c.HTTP.Listen)
+	r.hosts("http.hosts", c.HTTP.Hosts)
 	for i, o := range c.HTTP.AllowedOrigins {
 		r.check(index("http.allowed_origins", i), web.CheckOrigin(o))
 	}
 	for i, p := range c.HTTP.TrustedProxies {
 		r.check(index("http.trusted_proxies", i), web.CheckProxy(p))
 	}
+	r.between("http.max_header_bytes", c.HTTP.MaxHeaderBytes, minHeader, maxHeader)
+	r.atLeast("http.idle_timeout", c.HTTP.IdleTimeout, minIdle)
 	r.listen("ops.listen", c.Ops.Listen)
+	r.hosts("ops.hosts", c.Ops.Hosts)
 	r.nats(c.NATS)
 	r.atLeast("worker.processing_time", c.Worker.ProcessingTime, 0)
 	r.between("group.max_orders", c.Group.MaxOrders, 1, maxGroup)
@@ -59,6 +67,8 @@ func (c config) check() []problem {
 	r.products(c.Products)
 	r.from("limits.per_address", int64(c.Limits.PerAddress), 0)
 	r.from("limits.per_buyer", int64(c.Limits.PerBuyer), 0)
+	r.from("limits.sockets_per_address", int64(c.Limits.SocketsPerAddress), 0)
+	r.from("limits.sockets_per_buyer", int64(c.Limits.SocketsPerBuyer), 0)
 	r.from("book.max_orders", int64(c.Book.MaxOrders), 1)
 	r.oneOf("auth.mode", c.Auth.Mode, "open")
 	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -120,6 +130,12 @@ func (r *rules) listen(key, address string) {
 	}
 	if !isPort(port) {
 		r.fail(key, "%q is not a port from 0 to 65535", port)
+	}
+}
+
+func (r *rules) hosts(key string, names []string) {
+	for i, name := range names {
+		r.check(index(key, i), web.CheckHost(name))
 	}
 }
 

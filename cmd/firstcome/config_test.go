@@ -73,8 +73,14 @@ func TestDefaultsAreValid(t *testing.T) {
 func TestEveryKeyIsRead(t *testing.T) {
 	got, err := loadConfig(writeConfig(t, `
 instance: { name: Shop_1.example-a }
-http: { listen: ":80", allowed_origins: ["https://a.example", "http://b.example:8080"], trusted_proxies: [10.0.0.0/8, "::1"] }
-ops: { listen: "[::1]:0" }
+http:
+  listen: ":80"
+  hosts: [shop.example]
+  allowed_origins: ["https://a.example", "http://b.example:8080"]
+  trusted_proxies: [10.0.0.0/8, "::1"]
+  max_header_bytes: 16384
+  idle_timeout: 11m
+ops: { listen: "[::1]:0", hosts: [ops.example, ops] }
 nats:
   url: nats://a:4222, tls://b:4222
   credentials: app.creds
@@ -88,7 +94,7 @@ queue: { max_messages: 1 }
 products:
   - { id: mug, stock: 1000000000000, limit_per_buyer: 2 }
   - id: t-shirt_2
-limits: { per_address: 3, per_buyer: 4 }
+limits: { per_address: 3, per_buyer: 4, sockets_per_address: 5, sockets_per_buyer: 6 }
 book: { max_orders: 1 }
 auth: { mode: open }
 log: { level: debug, format: json }
@@ -98,8 +104,9 @@ log: { level: debug, format: json }
 	}
 	want := config{
 		Instance: instanceConfig{"Shop_1.example-a"},
-		HTTP:     httpConfig{":80", []string{"https://a.example", "http://b.example:8080"}, []string{"10.0.0.0/8", "::1"}},
-		Ops:      opsConfig{"[::1]:0"},
+		HTTP: httpConfig{":80", []string{"shop.example"}, []string{"https://a.example", "http://b.example:8080"}, []string{"10.0.0.0/8", "::1"},
+			16384, 11 * time.Minute},
+		Ops: opsConfig{"[::1]:0", []string{"ops.example", "ops"}},
 		NATS: natsConfig{
 			URL: "nats://a:4222, tls://b:4222", Credentials: "app.creds", TLS: tlsConfig{"ca.pem", "cert.pem", "key.pem"}, Replicas: 3,
 			Embedded: embeddedConfig{"localhost:1", "d", "2m", "node.conf"}, User: "app", Password: "pass=word,",
@@ -108,7 +115,7 @@ log: { level: debug, format: json }
 		Group:    groupConfig{1000, time.Second, 64},
 		Queue:    queueConfig{1},
 		Products: []productConfig{{"mug", 1_000_000_000_000, 2}, {"t-shirt_2", 0, 0}},
-		Limits:   limitsConfig{3, 4},
+		Limits:   limitsConfig{3, 4, 5, 6},
 		Book:     bookConfig{1},
 		Auth:     authConfig{"open"},
 		Log:      logConfig{"debug", "json"},
@@ -121,6 +128,36 @@ log: { level: debug, format: json }
 	}
 	if d := defaultConfig().NATS.Embedded.syncInterval(); d != 0 {
 		t.Errorf("syncInterval() of always = %s, want 0", d)
+	}
+}
+
+// A file of a Windows editor is read like any other, and one that is no UTF-8 is called
+// what it is.
+func TestByteOrderMarks(t *testing.T) {
+	for name, text := range map[string]string{
+		"a mark":                     "\xef\xbb\xbfhttp: { listen: \":80\" }\n",
+		"a mark, a comment and CRLF": "\xef\xbb\xbf# shop\r\nhttp:\r\n  listen: \":80\"\r\nlog: { level: info }\r\n",
+		"CRLF":                       "http:\r\n  listen: \":80\"\r\n",
+	} {
+		if got, err := loadConfig(writeConfig(t, text), nil); err != nil || got.HTTP.Listen != ":80" {
+			t.Errorf("%s: %q, %v", name, got.HTTP.Listen, err)
+		}
+	}
+	if _, err := loadConfig(writeConfig(t, "\xef\xbb\xbf"), nil); err != nil {
+		t.Error(err)
+	}
+	for text, want := range map[string]string{
+		"\xff\xfeh\x00t\x00t\x00p\x00": "is UTF-16: save it as UTF-8", "\xfe\xff\x00h\x00t": "is UTF-16: save it as UTF-8",
+		"\xff\xfe\x00\x00h\x00\x00\x00": "is UTF-32: save it as UTF-8", "\x00\x00\xfe\xff\x00\x00\x00h": "is UTF-32: save it as UTF-8",
+	} {
+		if _, err := loadConfig(writeConfig(t, text), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	// A line counts as before, and the key is the key.
+	_, err := loadConfig(writeConfig(t, "\xef\xbb\xbf\r\nhtpp: 1\r\n"), nil)
+	if err == nil || !strings.Contains(err.Error(), "firstcome.yaml:2: htpp: unknown key") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -240,7 +277,7 @@ func TestEnvironmentWinsOverFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.HTTP = httpConfig{Listen: ":81", TrustedProxies: []string{"::1", "10.0.0.0/8"}}
+	want.HTTP.Listen, want.HTTP.TrustedProxies = ":81", []string{"::1", "10.0.0.0/8"}
 	want.NATS.Embedded.StoreDir = "elsewhere"
 	want.NATS.Provision = false
 	want.NATS.Token = "t0ken"
@@ -256,8 +293,8 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 	keys := map[string]field{}
 	cfg := defaultConfig()
 	variables("", reflect.ValueOf(&cfg).Elem(), keys)
-	if len(keys) != 32 {
-		t.Errorf("%d variables, want one for each of the 29 keys and 3 secrets", len(keys))
+	if len(keys) != 38 {
+		t.Errorf("%d variables, want one for each of the 35 keys and 3 secrets", len(keys))
 	}
 	for name, f := range keys {
 		// Every type can be read: one that cannot would panic here.

@@ -17,8 +17,15 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ending := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		ending = append(ending, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ending...)
+	context.AfterFunc(ctx, func() { // a second signal ends the process at once
+		signal.Ignore(syscall.SIGHUP) // but that: a terminal that closes sends it more than once
+		stop()
+	})
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"firstcome/internal/broker"
 	"firstcome/internal/sale"
+	"firstcome/internal/web"
 )
 
 // opsServer is the operator's port: probes, metrics and profiles.
@@ -23,7 +25,8 @@ type opsServer struct {
 	ready atomic.Pointer[readiness] // nil before the start and after the stop
 }
 
-func newOpsServer(registry prometheus.Gatherer) *opsServer {
+// newOpsServer answers to the host that it listens on, too: it was configured as well.
+func newOpsServer(cfg opsConfig, registry prometheus.Gatherer) *opsServer {
 	o := &opsServer{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -34,7 +37,11 @@ func newOpsServer(registry prometheus.Gatherer) *opsServer {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	o.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	hosts := cfg.Hosts
+	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil {
+		hosts = append(slices.Clone(hosts), host)
+	}
+	o.http = &http.Server{Handler: web.NewHosts("ops.hosts", hosts...).Guard(mux), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return o
 }
 

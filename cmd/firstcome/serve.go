@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,6 +117,7 @@ type instance struct {
 
 // serve runs an instance until ctx ends or a part of it fails.
 func serve(ctx context.Context, cfg config, log *slog.Logger, o serveOptions) error {
+	signal.Ignore(syscall.SIGPIPE) // the reader of the log or of the output may go away, and the sale goes on
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // orders are short-lived; memory for a twentieth of the time is a good trade
 	}
@@ -159,9 +162,10 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if err != nil {
 		return a, fmt.Errorf("ops.listen: %w", err)
 	}
-	in.ops = newOpsServer(in.metrics.registry)
+	in.ops = newOpsServer(in.cfg.Ops, in.metrics.registry)
 	in.running.Go(func() { failed(in.ops.serve(opsListener)) })
 	a.ops = opsListener.Addr().String()
+	warnOpen(in.cfg, in.log)
 
 	if err := vacant("http.listen", in.cfg.HTTP.Listen); err != nil {
 		return a, err

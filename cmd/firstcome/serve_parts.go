@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"regexp"
 	"time"
@@ -41,11 +42,17 @@ func (c config) grouping() broker.Grouping {
 }
 
 func newWeb(cfg config, demo bool, queue web.Queue, feed web.Feed, book *sale.Book, log *slog.Logger) (*web.Server, error) {
+	room := web.ConnectionRoom()
+	if room > 0 {
+		log.Info("as many connections of buyers fit as the limit of open files (ulimit -n) leaves room for", "connections", room)
+	}
 	return web.New(web.Config{
 		Queue: queue, Feed: feed, Book: book, MaxMessages: cfg.Queue.MaxMessages,
 		AllowedOrigins: cfg.HTTP.AllowedOrigins, AllowLoopbackOrigins: demo,
-		TrustedProxies: cfg.HTTP.TrustedProxies,
-		PerAddress:     float64(cfg.Limits.PerAddress), PerBuyer: float64(cfg.Limits.PerBuyer),
+		TrustedProxies: cfg.HTTP.TrustedProxies, Hosts: cfg.HTTP.Hosts,
+		PerAddress: float64(cfg.Limits.PerAddress), PerBuyer: float64(cfg.Limits.PerBuyer),
+		SocketsPerAddress: cfg.Limits.SocketsPerAddress, SocketsPerBuyer: cfg.Limits.SocketsPerBuyer,
+		MaxConnections: room, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, IdleTimeout: cfg.HTTP.IdleTimeout,
 		Log: log, Now: time.Now,
 	})
 }
@@ -61,6 +68,25 @@ func defaultName() string {
 	var random [2]byte
 	_, _ = rand.Read(random[:]) // it never fails (crypto/rand)
 	return fmt.Sprintf("%.59s-%s", host, hex.EncodeToString(random[:]))
+}
+
+// warnOpen tells at every start what anybody who reaches this machine may do.
+func warnOpen(cfg config, log *slog.Logger) {
+	if !onLoopback(cfg.Ops.Listen) {
+		log.Warn("the operator's port asks nobody for a password and listens beyond this machine: keep it off the public network",
+			"ops.listen", cfg.Ops.Listen)
+	}
+	if e := cfg.NATS.Embedded; cfg.NATS.URL == "" && e.Config == "" && !onLoopback(e.Listen) {
+		log.Warn("the embedded NATS server asks nobody for a password and listens beyond this machine: anybody there can order and steer; set nats.embedded.config with users",
+			"nats.embedded.listen", e.Listen)
+	}
+}
+
+// onLoopback reports whether only this machine reaches the address. A name that cannot
+// be looked up cannot be listened on, either.
+func onLoopback(address string) bool {
+	at, err := net.ResolveTCPAddr("tcp", address)
+	return err == nil && at.IP.IsLoopback()
 }
 
 // warnProducts tells where what is sold is not what the configuration says: that

@@ -77,10 +77,16 @@ func (a answer) uncertain() bool {
 		return a.status >= 500
 	}
 	switch string(member(a.body, "type")) {
-	case `"urn:firstcome:shutting-down"`, `"urn:firstcome:queue-full"`, `"urn:firstcome:shop-full"`:
+	case `"urn:firstcome:shutting-down"`, `"urn:firstcome:queue-full"`, `"urn:firstcome:shop-full"`, `"urn:firstcome:stuck"`:
 		return false
 	}
 	return true
+}
+
+// limited tells of a refusal (409) that it is the buyer's limit and not the sale that
+// kept the order out: units may be left.
+func (a answer) limited() bool {
+	return string(member(a.body, "type")) == `"urn:firstcome:limit-reached"`
 }
 
 // refusedAs is the line of the error table that an answer belongs to which is

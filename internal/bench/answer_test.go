@@ -66,6 +66,7 @@ func TestWhichAnswersLeaveAnOrderUncertain(t *testing.T) {
 		{503, problem("shutting-down"), false},
 		{503, problem("queue-full"), false},
 		{503, problem("shop-full"), false},
+		{503, problem("stuck"), false},
 		{503, problem("unavailable"), true},
 		{503, problem("something-new"), true},
 		{503, `{"type":"about:blank"}`, true},

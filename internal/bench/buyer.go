@@ -128,6 +128,9 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 		b.fail(ctx, kindOf(err, c.timeout), true)
 	case a.status == 409:
 		c.tally.answered(true, now.Sub(due))
+		if a.limited() {
+			c.tally.overLimit()
+		}
 	case a.status == 202:
 		if c.shut {
 			c.schedule.stop() // the stock is not there to be bought by a measurement

@@ -37,6 +37,7 @@ type faults struct {
 	slow   bool   // decides only when it is asked for the product
 	opens  bool   // is paused at first, and opens in the middle of the run
 	away   string // answers 503 to an order, with this problem type
+	limit  bool   // refuses a buyer's second order
 }
 
 const faulty = 5 // the order, counted from 1, at which a fault strikes
@@ -143,6 +144,12 @@ func (s *fake) buy(w http.ResponseWriter, r *http.Request) {
 	if s.product.State == "paused" {
 		problem(w, 409, "paused")
 		return
+	}
+	for _, o := range s.orders {
+		if s.faults.limit && o.Email == in.Email {
+			problemOf(w, "urn:firstcome:limit-reached", 409, "one each")
+			return
+		}
 	}
 	shut := int64(0)
 	if s.faults.undersell {

@@ -185,7 +185,7 @@ func (r *run) check(ctx context.Context, s *shop, t *target) *Checked {
 	defer r.progress("check", c.tally)()
 	return check(ctx, s, c, facts{
 		before: t.before, exclusive: !r.cfg.Shared && t.before.Waiting == 0, sockets: c.sockets,
-		refused: c.tally.refused, uncertain: c.tally.uncertain,
+		refused: c.tally.refused - c.tally.limited, uncertain: c.tally.uncertain,
 	}, r.cfg.Timeout)
 }
 

@@ -223,10 +223,21 @@ func TestTroubleThatIsNoBreach(t *testing.T) {
 	}
 }
 
+// A buyer's limit is a reason to refuse while units are left.
+func TestALimitIsNoUndersell(t *testing.T) {
+	_, url := startFake(t, 1000, faults{limit: true})
+	var out bytes.Buffer
+	cfg := configs(url)[Closed]
+	r, err := Run(bounded(t), cfg, &out)
+	if err != nil || !r.Check.OK || r.Queued != int64(cfg.Buyers) || r.Refused != 40-r.Queued {
+		t.Fatalf("%v, %+v\n%s", err, r, &out)
+	}
+}
+
 // Only an order whose fate is unknown loosens the check.
 func TestRefusalsThatStoredNothingAreCertain(t *testing.T) {
 	for kind, uncertain := range map[string]int64{
-		"urn:firstcome:shutting-down": 0, "urn:firstcome:queue-full": 0, "urn:firstcome:shop-full": 0,
+		"urn:firstcome:shutting-down": 0, "urn:firstcome:queue-full": 0, "urn:firstcome:shop-full": 0, "urn:firstcome:stuck": 0,
 		"urn:firstcome:unavailable": 1,
 	} {
 		for _, mode := range []Mode{Closed, Flood} {

@@ -57,6 +57,7 @@ type tally struct {
 	sent      int64
 	queued    int64           // 202
 	refused   int64           // 409
+	limited   int64           // of these, for the buyer's limit
 	uncertain int64           // no answer, or one that leaves open whether the order was stored
 	outcomes  [outcomes]int64 // as heard on sockets
 	errors    map[string]int64
@@ -84,6 +85,13 @@ func (t *tally) answered(refused bool, after time.Duration) {
 		t.queued++
 	}
 	t.answers.record(after)
+}
+
+// overLimit counts that a refusal was for the buyer's limit.
+func (t *tally) overLimit() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limited++
 }
 
 // decided counts an outcome that reached its buyer's socket.

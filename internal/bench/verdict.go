@@ -127,7 +127,7 @@ type facts struct {
 	before, after product
 	exclusive     bool  // nobody else ordered
 	sockets       bool  // outcomes were to be told
-	refused       int64 // 409
+	refused       int64 // 409, but for a buyer's limit
 	uncertain     int64
 	orders        []fact
 }

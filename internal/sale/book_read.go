@@ -103,6 +103,22 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 	return b.got[gotKey{who, s.index}]
 }
 
+// HasWaiting tells whether the buyer has that many undecided orders or more, of all
+// products together. While fewer wait of all buyers together, it needs no lock.
+func (b *Book) HasWaiting(e Email, many uint64) bool {
+	var all uint64
+	for _, p := range *b.listed.Load() {
+		all += p.Load().Waiting
+	}
+	if all < many {
+		return false
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	who, ok := b.findBuyer(e)
+	return ok && uint64(b.buyers.at(who).waiting) >= many
+}
+
 // Status is what is known of that buyer's order: false if the book does not hold
 // it, which may only mean that it has not heard of it yet. Nothing keeps an id that
 // is published by hand from being used by several buyers, or for several products.

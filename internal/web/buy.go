@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
@@ -47,7 +49,7 @@ func (s *Server) buy(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		return accept(c, &status, replayed)
+		return s.accept(c, &status, replayed)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -57,16 +59,17 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return accept(c, &status, false)
+	return s.accept(c, &status, false)
 }
 
 // accept answers 202, for an order that is stored (P3).
-func accept(c *fiber.Ctx, status *sale.Status, replayed bool) error {
+func (s *Server) accept(c *fiber.Ctx, status *sale.Status, replayed bool) error {
 	var room [1024]byte
 	r := c.Response()
 	r.SetStatusCode(fiber.StatusAccepted)
 	r.Header.SetContentType(fiber.MIMEApplicationJSON)
-	r.Header.SetCanonical(headerLocation, status.ID.AppendText(append(room[:0], "/orders/"...)))
+	location := append(append(room[:0], s.prefix(c)...), "/orders/"...)
+	r.Header.SetCanonical(headerLocation, status.ID.AppendText(location))
 	if replayed {
 		r.Header.SetCanonical(headerReplayed, []byte("true"))
 	}
@@ -111,23 +114,14 @@ func (s *Server) product(id sale.ProductID) (sale.Product, error) {
 	return sale.Product{}, invalid("product", "is missing, and there are several products")
 }
 
-// place checks rate limits, door and room, and stores the order.
+// place checks rate limits and the door, and stores the order.
 func (s *Server) place(c *fiber.Ctx, product *sale.Product, d draft, id sale.OrderID) (sale.Status, error) {
 	now := s.now()
 	if err := s.limit(c, d.email, now); err != nil {
 		return sale.Status{}, err
 	}
-	if err := door(product.State(now)); err != nil {
+	if err := s.door(product, d, now); err != nil {
 		return sale.Status{}, err
-	}
-	if s.refusing.Load() {
-		return sale.Status{}, errRefusing
-	}
-	if s.book.Full() {
-		return sale.Status{}, errBookFull
-	}
-	if s.maxQueued > 0 && s.book.Queued() >= s.maxQueued {
-		return sale.Status{}, errQueueFull
 	}
 	o := sale.Order{ID: id, Email: d.email, Quantity: d.quantity, PlacedAt: sale.Instant(now)}
 	if err := s.queue.Place(context.Background(), d.product, o); err != nil {
@@ -143,9 +137,44 @@ func orderRoom(maxMessages int64) int64 {
 	return maxMessages - min(100, maxMessages/100)
 }
 
-// door is the refusal that fits a product's state, nil if the product sells.
-func door(state sale.State) error {
-	switch state {
+// maxWaiting is how many undecided orders one buyer may have: nobody fills the queue
+// alone.
+const maxWaiting = 1000
+
+// door refuses what could not be accepted anyway, by what the book knows now, and what
+// there is no room for. What it lets in is decided in order.
+func (s *Server) door(product *sale.Product, d draft, now time.Time) error {
+	if err := closedBy(product, now); err != nil {
+		return err
+	}
+	switch {
+	case s.stuck(d.product):
+		return errStuck
+	case s.refusing.Load():
+		return errRefusing
+	case s.book.Full():
+		return errBookFull
+	case s.maxQueued > 0 && s.book.Queued() >= s.maxQueued:
+		return errQueueFull
+	}
+	if limit := product.LimitPerBuyer; limit > 0 {
+		if got := s.book.Got(d.email, d.product); got+int64(d.quantity) > limit {
+			return overLimit(limit, got)
+		}
+	}
+	if int64(d.quantity) > product.Available {
+		return errNotEnough.because(fmt.Sprintf("The order asks for more units than are left: %d.", product.Available)).
+			with("available", strconv.FormatInt(product.Available, 10))
+	}
+	if s.book.HasWaiting(d.email, maxWaiting) {
+		return errWaiting
+	}
+	return nil
+}
+
+// closedBy is the refusal that fits a product's state, nil if the product sells.
+func closedBy(product *sale.Product, now time.Time) error {
+	switch product.State(now) {
 	case sale.StateOpen:
 		return nil
 	case sale.StateSoldOut:
@@ -153,10 +182,16 @@ func door(state sale.State) error {
 	case sale.StatePaused:
 		return errPaused
 	case sale.StateNotOpen:
-		return errNotOpen
+		opens := *product.OpensAt
+		return errNotOpen.with("opens_at", opens.UTC().Format(`"`+time.RFC3339Nano+`"`)).after(seconds(opens.Sub(now)))
 	default:
 		return errClosed
 	}
+}
+
+func overLimit(limit, got int64) error {
+	return errLimit.because(fmt.Sprintf("One buyer may have %d units of the product, and this one has %d.", limit, got)).
+		with("limit_per_buyer", strconv.FormatInt(limit, 10)).with("got", strconv.FormatInt(got, 10))
 }
 
 func placeProblem(err error) error {

@@ -15,6 +15,7 @@ import (
 // request.
 type fields struct {
 	email, product, quantity field
+	form                     bool
 }
 
 type field struct {
@@ -184,7 +185,7 @@ func parseJSON(body string) (fields, error) {
 
 // readForm reads application/x-www-form-urlencoded by the same rules.
 func readForm(body string) (fields, error) {
-	var f fields
+	f := fields{form: true}
 	values, err := url.ParseQuery(body)
 	if err != nil {
 		return f, errBody.because("The body is not a valid form.")
@@ -235,7 +236,11 @@ func (f *fields) check() (draft, error) {
 		return d, invalid("email", "is missing")
 	}
 	if d.email, err = sale.ParseEmail(f.email.text); err != nil {
-		return d, invalid("email", "is "+err.Error())
+		p := errField.because("The field email is " + err.Error() + ".")
+		if f.form {
+			p = p.because(p.detail + aboutPlus(f.email.text))
+		}
+		return d, p
 	}
 	if f.product.given {
 		if d.product, err = sale.ParseProductID(f.product.text); err != nil {

@@ -2,8 +2,6 @@ package web
 
 import (
 	"hash/maphash"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -105,19 +103,8 @@ func (s *Server) limit(c *fiber.Ctx, buyer sale.Email, now time.Time) error {
 }
 
 func tooFast(wait time.Duration) error {
-	return errRate.after(int((wait + time.Second - 1) / time.Second))
+	return errRate.after(seconds(wait))
 }
 
-// address is what a request counts for: its client's IPv4 address, or IPv6 network of
-// 64 bits, which is what one household gets.
-func (s *Server) address(c *fiber.Ctx) string {
-	tcp, ok := c.Context().RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return ""
-	}
-	client := s.proxies.client(tcp.AddrPort().Addr(), c.Request().Header.PeekAll(fiber.HeaderXForwardedFor))
-	if client.Is6() {
-		return netip.PrefixFrom(client, 64).Masked().String()
-	}
-	return client.String()
-}
+// seconds are whole ones, rounded up, for Retry-After.
+func seconds(wait time.Duration) int { return int((wait + time.Second - 1) / time.Second) }

@@ -18,23 +18,34 @@ import (
 type listener struct {
 	net.Listener
 	log    *slog.Logger
+	most   int64 // connections open at once, 0: no bound
 	closed chan struct{}
 	once   sync.Once
+
+	open    atomic.Int64 // connections that hold a descriptor
+	refused atomic.Uint64
+	full    seldom // refusals that are logged
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
-func newListener(ln net.Listener, log *slog.Logger) *listener {
-	return &listener{Listener: ln, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
+func newListener(ln net.Listener, most int, log *slog.Logger) *listener {
+	return &listener{Listener: ln, log: log, most: int64(most), closed: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
 // Accept tries again after a temporary failure, such as running out of file
-// descriptors. fasthttp would stop serving.
+// descriptors. fasthttp would stop serving. It closes at once what comes above most.
 func (l *listener) Accept() (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		nc, err := l.Listener.Accept()
 		if err == nil {
+			if l.most > 0 && l.open.Load() >= l.most {
+				l.refuse(nc)
+				pause = 5 * time.Millisecond
+				continue
+			}
+			l.open.Add(1)
 			c := &conn{Conn: nc, from: l, since: time.Now()}
 			l.mu.Lock()
 			l.conns[c] = struct{}{}
@@ -50,6 +61,15 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		case <-time.After(pause):
 		}
+	}
+}
+
+func (l *listener) refuse(nc net.Conn) {
+	_ = nc.Close() // nothing was read or written
+	l.refused.Add(1)
+	if times, due := l.full.due(time.Now()); due {
+		l.log.Warn("connections are refused: as many are open as the limit of file descriptors allows",
+			slog.Int64("open", l.most), slog.Int("times", times))
 	}
 }
 
@@ -129,6 +149,7 @@ type conn struct {
 	used     atomic.Bool // a byte has come
 	unread   atomic.Bool // answered before the request was read to its end
 	upgraded atomic.Bool // it is a socket now
+	closed   atomic.Bool
 
 	mu      sync.Mutex // one write at a time
 	writeBy time.Time  // the write deadline
@@ -255,6 +276,11 @@ const (
 // discard the answer before the client reads it.
 func (c *conn) Close() error {
 	c.from.forget(c)
+	defer func() {
+		if !c.closed.Swap(true) {
+			c.from.open.Add(-1) // not before the descriptor is free
+		}
+	}()
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Swap(false) {
 		if half.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // its end changes nothing

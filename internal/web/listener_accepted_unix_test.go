@@ -16,7 +16,7 @@ func TestCloseAcceptsWhatIsConnected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newListener(ln, slog.New(slog.DiscardHandler))
+	l := newListener(ln, 0, slog.New(slog.DiscardHandler))
 	const n = 5
 	for range n {
 		c, err := net.Dial("tcp", ln.Addr().String())
@@ -48,7 +48,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newListener(ln, slog.New(slog.DiscardHandler))
+	l := newListener(ln, 0, slog.New(slog.DiscardHandler))
 	c, err := net.Dial("tcp", ln.Addr().String()) // it is not accepted
 	if err != nil {
 		t.Fatal(err)

@@ -34,14 +34,14 @@ func TestAcceptWaitsOutTemporaryFailures(t *testing.T) {
 			err := failures[0]
 			failures = failures[1:]
 			return nil, err
-		}}, slog.New(slog.DiscardHandler))
+		}}, 0, slog.New(slog.DiscardHandler))
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 
-		l = newListener(accepting{accept: func() (net.Conn, error) { return nil, syscall.EMFILE }}, slog.New(slog.DiscardHandler))
+		l = newListener(accepting{accept: func() (net.Conn, error) { return nil, syscall.EMFILE }}, 0, slog.New(slog.DiscardHandler))
 		time.AfterFunc(time.Minute, func() { _ = l.Close() })
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("closed, it says %v", err)
@@ -55,7 +55,7 @@ func TestWritesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := &conn{Conn: near, from: newListener(nil, nil)}
+		c := &conn{Conn: near, from: newListener(nil, 0, nil)}
 		defer c.Close()
 		took := func(what string, want time.Duration, write func() error) {
 			t.Helper()
@@ -94,7 +94,7 @@ func TestLingerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := &conn{Conn: halfConn{near}, from: newListener(nil, nil)}
+		c := &conn{Conn: halfConn{near}, from: newListener(nil, 0, nil)}
 		c.unread.Store(true)
 		began := time.Now()
 		time.AfterFunc(time.Minute, func() { far.Close() })
@@ -104,7 +104,7 @@ func TestLingerIsBounded(t *testing.T) {
 		}
 
 		near, far = net.Pipe()
-		c = &conn{Conn: halfConn{near}, from: newListener(nil, nil)}
+		c = &conn{Conn: halfConn{near}, from: newListener(nil, 0, nil)}
 		c.unread.Store(true)
 		said := make(chan int, 1)
 		go func() {
@@ -131,7 +131,7 @@ func TestStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := &conn{Conn: near, from: newListener(nil, nil), since: time.Now().Add(-time.Second)}
+		c := &conn{Conn: near, from: newListener(nil, 0, nil), since: time.Now().Add(-time.Second)}
 		defer c.Close()
 		c.upgraded.Store(true)
 		want := func(when string, stalled bool) {

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"strings"
+
 	"github.com/gofiber/fiber/v2"
 
 	"firstcome/internal/sale"
@@ -62,12 +64,21 @@ func emailOf(c *fiber.Ctx) (sale.Email, error) {
 	case 1:
 		email, err := sale.ParseEmail(string(values[0]))
 		if err != nil {
-			return "", errField.because("The query parameter email is " + err.Error() + ".")
+			return "", errField.because("The query parameter email is " + err.Error() + "." + aboutPlus(string(values[0])))
 		}
 		return email, nil
 	default:
 		return "", errField.because("The query parameter email is given more than once.")
 	}
+}
+
+// aboutPlus explains a space in an address of a query or a form, where a + is a space
+// (URL standard, 5.1), to a client that did not encode it.
+func aboutPlus(address string) string {
+	if strings.Contains(address, " ") {
+		return " A + in an address must be sent as %2B."
+	}
+	return ""
 }
 
 // answer answers 200 with JSON, which no cache may store.

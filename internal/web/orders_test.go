@@ -125,7 +125,7 @@ func TestThePage(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
 	for path, contentType := range map[string]string{
-		"/": "text/html; charset=utf-8", "/page/index.html": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8",
+		"/": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8",
 		"/page/style.css": "text/css; charset=utf-8", "/page/icon.svg": "image/svg+xml",
 	} {
 		r := get(t, "http://"+addr+path)
@@ -142,19 +142,21 @@ func TestThePage(t *testing.T) {
 			t.Errorf("%s with another tag: %d", path, r.StatusCode)
 		}
 	}
-	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html"} {
+	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html", "/page/index.html"} {
 		wantProblem(t, get(t, "http://"+addr+path), 404)
 	}
 }
 
 func TestOrigins(t *testing.T) {
 	w := newTown(t, "tshirt")
-	_, addr := open(t, w, func(c *Config) { c.AllowedOrigins = []string{"https://shop.example"} })
+	_, addr := open(t, w, func(c *Config) { c.AllowedOrigins = []string{"https://shop.example", "capacitor://localhost"} })
 	_, demo := open(t, w, func(c *Config) { c.AllowLoopbackOrigins = true })
 	for _, c := range []struct {
 		addr, origin, host string
 		ok                 bool
 	}{
+		{addr, "capacitor://localhost", "", true},
+		{addr, "ionic://localhost", "", false},
 		{addr, "https://shop.example", "", true},
 		{addr, "http://shop.example", "", false},
 		{addr, "https://shop.example:8443", "", false},
@@ -165,7 +167,9 @@ func TestOrigins(t *testing.T) {
 		{addr, "http://" + addr, "", true},
 		{addr, "https://Shop.Internal", "shop.internal", true},
 		{addr, "https://shop.internal", "shop.internal:443", true},
+		{addr, "https://shop.internal", "shop.internal:80", true}, // a proxy that ends TLS
 		{addr, "http://shop.internal:8080", "shop.internal", false},
+		{addr, "http://shop.internal", "shop.internal:8080", false},
 		{addr, "http://localhost:5173", "", false},
 		{demo, "http://localhost:5173", "", true},
 		{demo, "http://127.0.0.1:5173", "", true},
@@ -188,8 +192,12 @@ func TestOrigins(t *testing.T) {
 				t.Errorf("%s: Vary %q", c.origin, r.Header.Get("Vary"))
 			}
 			allowed, exposed := r.Header.Get("Access-Control-Allow-Origin"), r.Header.Get("Access-Control-Expose-Headers")
-			if c.ok && (allowed != c.origin || exposed != "Location, Idempotent-Replayed, Retry-After") || !c.ok && allowed+exposed != "" {
+			if c.ok && (allowed != c.origin || exposed != "Location, Idempotent-Replayed, Retry-After, ETag") || !c.ok && allowed+exposed != "" {
 				t.Errorf("%s at %s: %v", c.origin, c.addr, r.Header)
+			}
+			credentials := c.ok && (c.origin == "https://shop.example" || c.origin == "capacitor://localhost") // the configured ones
+			if got := r.Header.Get("Access-Control-Allow-Credentials"); got != map[bool]string{true: "true"}[credentials] {
+				t.Errorf("%s at %s: credentials %q", c.origin, c.addr, got)
 			}
 		}
 		if read.StatusCode != 200 || flight.StatusCode != 204 || flight.body != "" {

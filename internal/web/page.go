@@ -32,7 +32,8 @@ type pageFile struct {
 	etag        string
 }
 
-// pageFiles are all files by URL path: the folder is /page, and index.html is also /.
+// pageFiles are all files by URL path: the folder is /page, and index.html is / alone,
+// as its URLs are relative.
 func pageFiles() map[string]*pageFile {
 	files := map[string]*pageFile{}
 	err := fs.WalkDir(page, "page", func(name string, d fs.DirEntry, err error) error {
@@ -46,10 +47,10 @@ func pageFiles() map[string]*pageFile {
 		}
 		sum := sha256.Sum256(body)
 		f := &pageFile{body, contentType, `"` + hex.EncodeToString(sum[:16]) + `"`}
-		files["/"+name] = f
 		if name == "page/index.html" {
-			files["/"] = f
+			name = ""
 		}
+		files["/"+name] = f
 		return nil
 	})
 	if err != nil {

@@ -11,6 +11,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,12 +52,22 @@ type Config struct {
 	Feed  Feed
 	Book  *sale.Book
 
-	AllowedOrigins       []string // exact, as CheckOrigin wants them
-	AllowLoopbackOrigins bool     // any port and scheme of this machine, for demos
-	TrustedProxies       []string // as CheckProxy wants them
-	PerAddress           float64  // orders a second from one address, 0: no limit
-	PerBuyer             float64  // orders a second of one buyer, 0: no limit
-	MaxMessages          int64    // the queue's bound, see orderRoom; 0: unknown
+	AllowedOrigins       []string      // exact, as CheckOrigin wants them
+	AllowLoopbackOrigins bool          // any port and scheme of this machine, for demos
+	TrustedProxies       []string      // as CheckProxy wants them
+	Hosts                []string      // as CheckHost wants them
+	PerAddress           float64       // orders a second from one address, 0: no limit
+	PerBuyer             float64       // orders a second of one buyer, 0: no limit
+	SocketsPerAddress    int           // 0: no limit
+	SocketsPerBuyer      int           // 0: no limit
+	MaxMessages          int64         // the queue's bound, see orderRoom; 0: unknown
+	MaxConnections       int           // open at once, see ConnectionRoom; 0: no bound
+	MaxHeaderBytes       int           // of request line and headers, then 431; 0: 8192
+	IdleTimeout          time.Duration // between requests of a connection; 0: 130 s
+
+	// Stuck reports whether orders of the product are not being decided, though it is
+	// open. Nothing is stored then. nil: none ever is.
+	Stuck func(sale.ProductID) bool
 
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
@@ -67,18 +78,23 @@ type Stats struct {
 	Sockets        int    // open now
 	SlowSockets    uint64 // closed since the start because they fell behind
 	RefusedSockets uint64 // not opened since the start: too many, or shutting down
+
+	RefusedConnections uint64 // closed at once since the start: as many as fit were open
 }
 
-// Bounds of a request (RFC 6585 and 9110 name the answers beyond them).
+const maxBody = 4 << 10 // bytes, then 413 (RFC 9110)
+
+// What Config has as zero.
 const (
-	maxHead = 8 << 10 // bytes of request line and headers, then 431
-	maxBody = 4 << 10 // bytes, then 413
+	usualHead = 8 << 10
+	// usualIdle is longer than the pools of common proxies keep connections (nginx 60 s,
+	// Traefik 90 s, Caddy 120 s): a request that meets the server's close fails.
+	usualIdle = 130 * time.Second
 )
 
 const (
 	readTime  = 10 * time.Second // for a whole request
 	writeTime = 10 * time.Second // for a whole answer
-	idleTime  = 75 * time.Second // between requests of a connection
 	placeTime = 5 * time.Second  // for the queue's acknowledgement
 
 	reachTime = 1500 * time.Millisecond // for the book to catch up, if the answer depends on it
@@ -109,10 +125,18 @@ type Server struct {
 	app           *fiber.App
 	hub           *hub
 	origins       origins
+	strangers     seldom // refused origins that are logged
 	proxies       proxies
+	unreadHop     sync.Once // logged
+	hosts         Hosts
+	misnamed      seldom   // refused hosts that are logged
+	loopbackPort  string   // see misdirected; set before the first request
+	tooLong       *problem // errHeaders with the bound
+	stuck         func(sale.ProductID) bool
 	perAddress    *limiter // nil: off
 	perBuyer      *limiter // nil: off
 	maxQueued     int64    // messages, see orderRoom
+	maxConns      int
 	flights       flights
 	refusing      atomic.Bool
 	drainTime     time.Duration
@@ -138,10 +162,21 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.MaxHeaderBytes == 0 {
+		cfg.MaxHeaderBytes = usualHead
+	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = usualIdle
+	}
+	if cfg.Stuck == nil {
+		cfg.Stuck = func(sale.ProductID) bool { return false }
+	}
 	s := &Server{
 		queue: cfg.Queue, feed: cfg.Feed, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer), maxQueued: orderRoom(cfg.MaxMessages),
-		served: make(chan struct{}), drainTime: drainTime, firstByteTime: firstByteTime,
+		maxConns: cfg.MaxConnections, hosts: NewHosts("http.hosts", cfg.Hosts...), stuck: cfg.Stuck,
+		tooLong: errHeaders.because(fmt.Sprintf("The request line and headers are larger than %d bytes.", cfg.MaxHeaderBytes)),
+		served:  make(chan struct{}), drainTime: drainTime, firstByteTime: firstByteTime,
 	}
 	var err error
 	if s.origins, err = newOrigins(cfg.AllowedOrigins, cfg.AllowLoopbackOrigins); err != nil {
@@ -151,11 +186,12 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("web: trusted proxies: %w", err)
 	}
 	s.hub = newHub(s)
-	s.app = s.routes()
+	s.hub.most, s.hub.perBuyer, s.hub.perAddress = socketRoom(cfg.MaxConnections), cfg.SocketsPerBuyer, cfg.SocketsPerAddress
+	s.app = s.routes(cfg.MaxHeaderBytes, cfg.IdleTimeout)
 	return s, nil
 }
 
-func (s *Server) routes() *fiber.App {
+func (s *Server) routes(maxHead int, idleTime time.Duration) *fiber.App {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage:        true,
 		CaseSensitive:                true,
@@ -180,6 +216,7 @@ func (s *Server) routes() *fiber.App {
 			// TRACE, so as TRACE the request gets a 404 or 405 problem.
 			ctx.Request.Header.SetMethod(fiber.MethodTrace)
 		}
+		cleanPath(&ctx.Request)
 		handle(ctx)
 	}
 
@@ -196,10 +233,10 @@ func (s *Server) routes() *fiber.App {
 	app.Use(s.guard)
 	get := func(path string, handler fiber.Handler) {
 		app.Get(path, handler) // and HEAD
-		app.Options(path, preflight("GET, HEAD, OPTIONS"))
+		app.Options(path, s.preflight("GET, HEAD, OPTIONS"))
 	}
 	app.Post("/buy", s.buy)
-	app.Options("/buy", preflight("POST, OPTIONS"))
+	app.Options("/buy", s.preflight("POST, OPTIONS"))
 	get("/orders", s.listOrders)
 	get("/orders/:id", s.showOrder)
 	get("/products", s.listProducts)
@@ -209,6 +246,30 @@ func (s *Server) routes() *fiber.App {
 		get(path, f.serve)
 	}
 	return app
+}
+
+// cleanPath takes slashes out of the request's path that are too many: a proxy that
+// adds one cannot be helped by a redirect, as it adds one to the next request, too.
+func cleanPath(r *fasthttp.Request) {
+	uri := r.Header.RequestURI()
+	path, query := uri, []byte(nil)
+	if i := bytes.IndexByte(uri, '?'); i >= 0 {
+		path, query = uri[:i], uri[i:]
+	}
+	last := len(path) - 1
+	if last < 1 || path[0] != '/' || path[last] != '/' && !bytes.Contains(path, []byte("//")) {
+		return
+	}
+	clean := make([]byte, 0, len(uri))
+	for i, c := range path {
+		if c != '/' || i < last && path[i+1] != '/' {
+			clean = append(clean, c)
+		}
+	}
+	if len(clean) == 0 {
+		clean = append(clean, '/')
+	}
+	r.SetRequestURIBytes(append(clean, query...))
 }
 
 func knownMethod(method []byte) bool {
@@ -231,7 +292,8 @@ func (s *Server) Serve(ln net.Listener) error {
 		}
 		return err
 	}
-	s.listener = newListener(ln, s.log)
+	s.listener = newListener(ln, s.maxConns, s.log)
+	s.loopbackPort = loopbackPort(ln)
 	s.mu.Unlock()
 	defer close(s.served)
 
@@ -325,7 +387,13 @@ func (s *Server) Sockets() int { return s.hub.size() }
 
 // Stats are the figures now.
 func (s *Server) Stats() Stats {
-	return Stats{Sockets: s.hub.size(), SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
+	stats := Stats{Sockets: s.hub.size(), SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		stats.RefusedConnections = s.listener.refused.Load()
+	}
+	return stats
 }
 
 // catchUp gives the book d to catch up with the leader.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // origins are the pages that may use this server from a browser. CORS and the
@@ -62,25 +63,45 @@ func newOrigins(allowed []string, loopback bool) (origins, error) {
 	return o, nil
 }
 
-// allow reports whether a page of that origin may use the server called host. A page
-// of the host itself may, whatever its scheme: behind a proxy that ends TLS, this
-// server cannot know the scheme. "null" is refused.
-func (o *origins) allow(origin, host string) bool {
+// admission is what lets a page use this server.
+type admission int
+
+const (
+	stranger    admission = iota
+	own                   // a page of this server
+	listedPage            // by http.allowed_origins
+	sameMachine           // the demo's rule
+)
+
+// admit tells what lets a page of that origin use the server that is called by one of
+// the hosts. A page of the host itself may, whatever its scheme: behind a proxy that
+// ends TLS, this server cannot know the scheme. "null" is refused.
+func (o *origins) admit(origin string, hosts ...string) admission {
 	if o.allowed[origin] {
-		return true
+		return listedPage
 	}
 	theirs, ok := originHost(origin)
 	if !ok {
-		return false
+		return stranger
 	}
-	port := ":80"
-	if strings.HasPrefix(origin, "https:") {
-		port = ":443"
+	for _, host := range hosts {
+		if host = withoutDefaultPort(host); host != "" && strings.EqualFold(withoutDefaultPort(theirs), host) {
+			return own
+		}
 	}
-	if strings.EqualFold(strings.TrimSuffix(theirs, port), strings.TrimSuffix(host, port)) {
-		return true
+	if o.loopback && isLoopback(theirs) {
+		return sameMachine
 	}
-	return o.loopback && isLoopback(theirs)
+	return stranger
+}
+
+// withoutDefaultPort is without the port of either scheme: a proxy that ends TLS may
+// hand on port 80 with the name of an https site.
+func withoutDefaultPort(host string) string {
+	if bare, ok := strings.CutSuffix(host, ":80"); ok {
+		return bare
+	}
+	return strings.TrimSuffix(host, ":443")
 }
 
 func originHost(origin string) (host string, ok bool) {
@@ -112,12 +133,43 @@ func (s *Server) admitOrigin(c *fiber.Ctx) bool {
 	if len(origin) == 0 {
 		return true
 	}
-	if !s.origins.allow(string(origin), string(c.Request().Header.Host())) {
+	by := s.origins.admit(string(origin), string(c.Request().Header.Host()))
+	if by == stranger && s.proxied(c) {
+		by = s.origins.admit(string(origin), forwardedHosts(&c.Request().Header)...)
+	}
+	if by == stranger {
 		return false
 	}
 	h.SetBytesV(fiber.HeaderAccessControlAllowOrigin, origin)
-	h.Set(fiber.HeaderAccessControlExposeHeaders, "Location, Idempotent-Replayed, Retry-After")
+	h.Set(fiber.HeaderAccessControlExposeHeaders, "Location, Idempotent-Replayed, Retry-After, ETag")
+	if by == listedPage {
+		h.Set(fiber.HeaderAccessControlAllowCredentials, "true")
+	}
 	return true
+}
+
+// forwardedHosts are the names under which proxies were asked.
+func forwardedHosts(head *fasthttp.RequestHeader) []string {
+	hosts := append(listed(head.PeekAll(fiber.HeaderXForwardedHost)), forwarded(head, "host", "")...)
+	for i, host := range hosts {
+		hosts[i], _ = unquote(strings.Trim(host, " \t"))
+	}
+	return hosts
+}
+
+// foreign is the refusal of a page's request. The log says what was compared: behind a
+// proxy that changes Host, the page refused may be the shop's own.
+func (s *Server) foreign(c *fiber.Ctx) *problem {
+	if times, due := s.strangers.due(s.now()); due {
+		head := &c.Request().Header
+		compared := []any{"origin", shortened(string(head.PeekBytes(headerOrigin))), "host", shortened(string(head.Host()))}
+		if hosts := forwardedHosts(head); len(hosts) > 0 {
+			compared = append(compared, "forwarded_host", shortened(strings.Join(hosts, ", ")), "peer_is_trusted", s.proxied(c))
+		}
+		s.log.Warn("pages of a foreign origin are refused: if they are yours, have the proxy hand on their host and port, or list them in http.allowed_origins",
+			append(compared, "times", times)...)
+	}
+	return errOrigin
 }
 
 var (
@@ -126,79 +178,30 @@ var (
 )
 
 // preflight answers OPTIONS, which a browser sends to ask whether a page may send the
-// real request.
-func preflight(methods string) fiber.Handler {
+// real request. An admitted page may send what headers it likes: tracing libraries add
+// theirs to each request.
+func (s *Server) preflight(methods string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		h := &c.Response().Header
 		h.Set(fiber.HeaderAllow, methods)
-		if len(h.Peek(fiber.HeaderAccessControlAllowOrigin)) > 0 {
+		switch {
+		case len(h.Peek(fiber.HeaderAccessControlAllowOrigin)) > 0:
+			asked := c.Request().Header.Peek(fiber.HeaderAccessControlRequestHeaders)
+			if len(asked) > maxAsked || !headerNames.Match(asked) {
+				asked = []byte("Content-Type, Idempotency-Key")
+			}
 			h.Set(fiber.HeaderAccessControlAllowMethods, methods)
-			h.Set(fiber.HeaderAccessControlAllowHeaders, "Content-Type, Idempotency-Key")
+			h.SetBytesV(fiber.HeaderAccessControlAllowHeaders, asked)
 			h.Set(fiber.HeaderAccessControlMaxAge, "600")
+		case len(c.Request().Header.Peek(fiber.HeaderAccessControlRequestMethod)) > 0:
+			s.foreign(c) // the real request will not come
 		}
 		c.Status(fiber.StatusNoContent)
 		return nil
 	}
 }
 
-// proxies are the peers whose X-Forwarded-For is believed.
-type proxies []netip.Prefix
+const maxAsked = 1 << 10 // bytes of header names that a preflight may ask for
 
-// CheckProxy returns an error unless a configured proxy is an address or a CIDR prefix.
-func CheckProxy(proxy string) error {
-	_, err := parseProxy(proxy)
-	return err
-}
-
-func parseProxy(proxy string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(proxy); err == nil {
-		return p.Masked(), nil
-	}
-	ip, err := netip.ParseAddr(proxy)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("must be an IP address or a range such as 10.0.0.0/8, is %q", proxy)
-	}
-	return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
-}
-
-func newProxies(list []string) (proxies, error) {
-	var ps proxies
-	for _, text := range list {
-		p, err := parseProxy(text)
-		if err != nil {
-			return nil, err
-		}
-		ps = append(ps, p)
-	}
-	return ps, nil
-}
-
-func (ps proxies) trust(ip netip.Addr) bool {
-	for _, p := range ps {
-		if p.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// client is the address that sent the request: the peer, or, if that is a trusted
-// proxy, the right-most address in X-Forwarded-For that is not a trusted proxy. The
-// addresses to its left may be forged.
-func (ps proxies) client(peer netip.Addr, forwarded [][]byte) netip.Addr {
-	client := peer.Unmap()
-	for i := len(forwarded) - 1; i >= 0; i-- {
-		hops := strings.Split(string(forwarded[i]), ",")
-		for j := len(hops) - 1; j >= 0; j-- {
-			if !ps.trust(client) {
-				return client
-			}
-			ip, err := netip.ParseAddr(strings.TrimSpace(hops[j]))
-			if err != nil {
-				return client
-			}
-			client = ip.Unmap().WithZone("")
-		}
-	}
-	return client
-}
+// headerNames is a list of header names (RFC 9110, 5.6.1 and 5.6.2).
+var headerNames = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*$")

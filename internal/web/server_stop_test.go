@@ -22,7 +22,7 @@ func TestAStoppedHubTakesNoSocket(t *testing.T) {
 	if err := s.hub.stop(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if s.hub.add(&socket{hub: s.hub, token: "a"}) || s.Stats().RefusedSockets != 1 {
+	if s.hub.add(&socket{hub: s.hub, token: "a"}) == 0 || s.Stats().RefusedSockets != 1 {
 		t.Errorf("%+v", s.Stats())
 	}
 }

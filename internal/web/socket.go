@@ -39,6 +39,8 @@ type socket struct {
 	email sale.Email
 	token string
 
+	address string // it counts for
+
 	wake    chan struct{} // there is something to write; holds one
 	gone    chan struct{} // closed when reading has ended
 	waiting atomic.Bool   // an order was sent as pending, and its outcome was not sent
@@ -57,7 +59,7 @@ type socket struct {
 	newLines [][]byte // line frames pushed and not written yet
 	stale    bool     // the book must be looked up
 	lost     bool     // after it has caught up with the leader
-	leaving  bool     // close after what is queued
+	leaving  closing  // close after what is queued; zero: stay
 	cut      bool     // cut off, too far behind
 }
 
@@ -75,7 +77,7 @@ func (s *Server) attach() fiber.Handler {
 	})
 	return func(c *fiber.Ctx) error {
 		if !s.admitOrigin(c) {
-			return errOrigin
+			return s.foreign(c)
 		}
 		email, err := emailOf(c)
 		if err != nil {
@@ -84,11 +86,13 @@ func (s *Server) attach() fiber.Handler {
 		if !websocket.IsWebSocketUpgrade(c) {
 			return errNoUpgrade
 		}
-		if s.hub.size() >= maxSockets {
-			s.hub.refused.Add(1)
-			return errManySocket
+		address := s.address(c)
+		if err := s.hub.refuse(address); err != nil {
+			c.Context().SetConnectionClose() // it would take the place of another one
+			return err
 		}
 		c.Locals("email", email)
+		c.Locals("address", address)
 		return upgrade(c)
 	}
 }
@@ -97,15 +101,16 @@ func (s *Server) attach() fiber.Handler {
 func (h *hub) serve(ws *websocket.Conn) {
 	raw, ok := underlying(ws)
 	email, known := ws.Locals("email").(sale.Email)
-	if !ok || !known {
-		h.log.Error("a socket has no connection of the listener, or no email")
+	address, placed := ws.Locals("address").(string)
+	if !ok || !known || !placed {
+		h.log.Error("a socket has no connection of the listener, no email or no address")
 		return
 	}
 	raw.upgraded.Store(true)
-	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(),
+	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(), address: address,
 		wake: make(chan struct{}, 1), gone: make(chan struct{})}
-	if !h.add(s) {
-		_ = s.sendClose() // the connection is closed either way
+	if no := h.add(s); no != 0 {
+		_ = s.sendClose(no) // the connection is closed either way
 		return
 	}
 	defer h.remove(s)
@@ -189,11 +194,28 @@ func (s *socket) linesSent() bool {
 	return s.newLines == nil
 }
 
-// leave has the socket closed after what is queued is written.
-func (s *socket) leave() {
+// closing is the code of a close frame that this side sends first.
+type closing int
+
+const (
+	closeStopping closing = websocket.CloseGoingAway
+	closeTooMany  closing = 4429
+)
+
+func (c closing) reason() string {
+	if c == closeTooMany {
+		return "too many sockets"
+	}
+	return "shutting down"
+}
+
+// leave has the socket closed after what is queued is written. The first reason stands.
+func (s *socket) leave(why closing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaving = true
+	if s.leaving == 0 {
+		s.leaving = why
+	}
 	s.signal()
 }
 
@@ -219,9 +241,9 @@ func (s *socket) write() {
 		case <-ping.C:
 			err = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(flushTime))
 		case <-s.wake:
-			var leave bool
-			if leave, err = s.turn(); leave && err == nil {
-				s.bye()
+			var leave closing
+			if leave, err = s.turn(); leave != 0 && err == nil {
+				s.bye(leave)
 				return
 			}
 		}
@@ -267,10 +289,10 @@ func (s *socket) lookUp(lost bool) error {
 
 // turn writes all that is queued, in as few writes as possible, and then looks up the
 // book if the socket is stale: what is queued does not wait for the leader.
-func (s *socket) turn() (leave bool, err error) {
+func (s *socket) turn() (leave closing, err error) {
 	s.mu.Lock()
 	frames, lines, stale, leave := s.frames, s.newLines, s.stale, s.leaving
-	lost := stale && s.lost && !leave
+	lost := stale && s.lost && leave == 0
 	s.frames, s.newLines, s.stale = nil, nil, false
 	if lost {
 		s.lost = false // lookUp sets it again if the leader does not answer
@@ -367,8 +389,8 @@ func (s *socket) batch(write func() error) error {
 
 // bye sends the close frame and gives the buyer's side a moment to answer, which ends
 // read; then it cuts the connection off.
-func (s *socket) bye() {
-	if s.sendClose() == nil {
+func (s *socket) bye(why closing) {
+	if s.sendClose(why) == nil {
 		select {
 		case <-s.gone:
 			return
@@ -378,8 +400,7 @@ func (s *socket) bye() {
 	s.raw.abort()
 }
 
-// sendClose sends a close frame with 1001.
-func (s *socket) sendClose() error {
-	text := websocket.FormatCloseMessage(websocket.CloseGoingAway, "shutting down")
+func (s *socket) sendClose(why closing) error {
+	text := websocket.FormatCloseMessage(int(why), why.reason())
 	return s.ws.WriteControl(websocket.CloseMessage, text, time.Now().Add(s.hub.timing.close))
 }

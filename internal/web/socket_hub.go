@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	maxSockets = 250_000
-	lineBudget = 1000 // line frames a tick, for all sockets together
+	maxSockets = 250_000 // of an instance, if so many connections fit
+	lineBudget = 1000    // line frames a tick, for all sockets together
 )
 
 // timing is the pace of sockets; tests make it faster.
@@ -35,14 +35,20 @@ type hub struct {
 	now     func() time.Time
 	timing  timing
 
+	most       int // sockets
+	perBuyer   int // sockets of one buyer, 0: no limit
+	perAddress int // sockets from one address, 0: no limit
+
 	slow    atomic.Uint64
 	refused atomic.Uint64
 
-	handlers sync.WaitGroup // one a socket in buyers; added to under mu
-	mu       sync.RWMutex
-	buyers   map[string][]*socket // by email token
-	count    int
-	stopping bool
+	handlers  sync.WaitGroup // one a socket that was added; added to under mu
+	mu        sync.RWMutex
+	buyers    map[string][]*socket // by email token, oldest first
+	replaced  map[*socket]struct{} // closing, as their buyers opened too many
+	addresses map[string]int       // sockets; only with perAddress
+	count     int
+	stopping  bool
 }
 
 func newHub(s *Server) *hub {
@@ -50,7 +56,8 @@ func newHub(s *Server) *hub {
 		book: s.book, catchUp: s.catchUp, log: s.log, now: s.now,
 		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, sweep: time.Second,
 			close: time.Second, retry: time.Second},
-		buyers: map[string][]*socket{},
+		most:   maxSockets,
+		buyers: map[string][]*socket{}, replaced: map[*socket]struct{}{}, addresses: map[string]int{},
 	}
 }
 
@@ -60,19 +67,55 @@ func (h *hub) size() int {
 	return h.count
 }
 
-// add registers a socket, which then gets what is delivered. It returns false if the
-// hub is stopping.
-func (h *hub) add(s *socket) bool {
+// refuse returns why no further socket from the address may be opened, nil if it may.
+func (h *hub) refuse(address string) error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	switch {
+	case h.count >= h.most:
+		h.refused.Add(1)
+		return errManySockets
+	case h.crowded(address):
+		h.refused.Add(1)
+		return errTheirSockets
+	}
+	return nil
+}
+
+func (h *hub) crowded(address string) bool {
+	return h.perAddress > 0 && h.addresses[address] >= h.perAddress
+}
+
+// add registers a socket, which then gets what is delivered. If its buyer has too many,
+// the oldest one is closed. If the socket itself must be closed at once, add returns why:
+// the hub is stopping, or others from its address came since refuse.
+func (h *hub) add(s *socket) (no closing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.stopping {
-		h.refused.Add(1)
-		return false
+	switch {
+	case h.stopping:
+		no = closeStopping
+	case h.crowded(s.address):
+		no = closeTooMany
 	}
-	h.buyers[s.token] = append(h.buyers[s.token], s)
+	if no != 0 {
+		h.refused.Add(1)
+		return no
+	}
+	mine := append(h.buyers[s.token], s)
+	if h.perBuyer > 0 && len(mine) > h.perBuyer {
+		oldest := mine[0]
+		mine = slices.Delete(mine, 0, 1)
+		h.replaced[oldest] = struct{}{}
+		oldest.leave(closeTooMany)
+	}
+	h.buyers[s.token] = mine
+	if h.perAddress > 0 {
+		h.addresses[s.address]++
+	}
 	h.count++
 	h.handlers.Add(1)
-	return true
+	return 0
 }
 
 // remove must be called once for each added socket, when its goroutines are done.
@@ -81,14 +124,18 @@ func (h *hub) remove(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count--
-	left := h.buyers[s.token]
-	for i := range left {
-		if left[i] == s {
-			left[i] = left[len(left)-1]
-			left[len(left)-1] = nil
-			left = left[:len(left)-1]
-			break
+	if h.perAddress > 0 {
+		if h.addresses[s.address]--; h.addresses[s.address] == 0 {
+			delete(h.addresses, s.address)
 		}
+	}
+	if _, was := h.replaced[s]; was {
+		delete(h.replaced, s)
+		return
+	}
+	left := h.buyers[s.token]
+	if i := slices.Index(left, s); i >= 0 {
+		left = slices.Delete(left, i, i+1)
 	}
 	if len(left) == 0 {
 		delete(h.buyers, s.token)
@@ -134,7 +181,7 @@ func (h *hub) stop(ctx context.Context) error {
 	h.stopping = true
 	for _, sockets := range h.buyers {
 		for _, s := range sockets {
-			s.leave()
+			s.leave(closeStopping)
 		}
 	}
 	h.mu.Unlock()
@@ -153,6 +200,9 @@ func (h *hub) stop(ctx context.Context) error {
 		for _, s := range sockets {
 			s.raw.abort()
 		}
+	}
+	for s := range h.replaced {
+		s.raw.abort()
 	}
 	h.mu.RUnlock()
 	<-done

@@ -22,7 +22,16 @@ func upgradeStatus(t testing.TB, addr string, header []string) int {
 		h.Set(header[i], header[i+1])
 	}
 	h.Del("Content-Type")
-	ws, res, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws?email=a@b.de", h)
+	return upgradeStatusAt(t, "ws://"+addr+"/ws?email=a@b.de", h)
+}
+
+func upgradeStatusAt(t testing.TB, url string, header ...http.Header) int {
+	t.Helper()
+	var h http.Header
+	if len(header) > 0 {
+		h = header[0]
+	}
+	ws, res, err := websocket.DefaultDialer.Dial(url, h)
 	if res == nil {
 		t.Fatal(err)
 	}
@@ -107,7 +116,7 @@ func TestAnUnansweredPingEndsASocket(t *testing.T) {
 func TestFramesShareWrites(t *testing.T) {
 	near, far := net.Pipe()
 	counted := &countingConn{Conn: near}
-	c := &conn{Conn: counted, from: newListener(nil, nil)}
+	c := &conn{Conn: counted, from: newListener(nil, 0, nil)}
 	got := make(chan string, 1)
 	go func() {
 		all, _ := io.ReadAll(bufio.NewReader(far))

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,6 +73,36 @@ func open(t testing.TB, w *town, change func(*Config), more ...func(*Server)) (*
 		}
 	})
 	return s, ln.Addr().String()
+}
+
+// said is a log that a test reads while it is written.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
+
+// want checks that exactly so many lines hold all of the words.
+func (s *said) want(t testing.TB, lines int, words ...string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for line := range strings.Lines(s.text.String()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			n++
+		}
+	}
+	if n != lines {
+		t.Errorf("%d lines of the log say %q, want %d:\n%s", n, words, lines, s.text.String())
+	}
 }
 
 // reply is an answer, read to its end.
@@ -145,6 +177,9 @@ func wantProblem(t testing.TB, r reply, status int, words ...string) {
 	var p struct {
 		Type, Title, Detail, Message string
 		Status                       int
+		OpensAt                      *time.Time `json:"opens_at"`
+		LimitPerBuyer                *int64     `json:"limit_per_buyer"`
+		Got, Available               *int64
 	}
 	d := json.NewDecoder(strings.NewReader(r.body))
 	d.DisallowUnknownFields()
@@ -163,7 +198,8 @@ func wantProblem(t testing.TB, r reply, status int, words ...string) {
 			t.Errorf("detail %q does not say %q", p.Detail, w)
 		}
 	}
-	if again := r.Header.Get("Retry-After") != ""; again != (status == 503 || status == 429) {
+	passing := status == 503 || status == 429 || p.Type == "urn:firstcome:paused" || p.Type == "urn:firstcome:not-open"
+	if again := r.Header.Get("Retry-After") != ""; again != passing {
 		t.Errorf("%d with Retry-After %q", status, r.Header.Get("Retry-After"))
 	}
 }

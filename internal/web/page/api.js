@@ -4,6 +4,16 @@
 const READ_TIMEOUT = 8_000; // ms
 const BUY_TIMEOUT = 12_000; // ms; an order that waits longer is asked for again under its key
 
+const STATES = {
+  'urn:firstcome:sold-out': 'sold_out',
+  'urn:firstcome:paused': 'paused',
+  'urn:firstcome:not-open': 'not_open',
+  'urn:firstcome:closed': 'closed',
+};
+
+// url is where the shop answers to a path: the page may stand below one itself.
+export const url = (path) => new URL(`..${path}`, import.meta.url);
+
 // Problem is a failed call. status is the HTTP status, or 0 when no answer
 // came; retryAfter is in milliseconds, 0 when the shop named none; type is the
 // shop's name for what went wrong, or ''.
@@ -18,8 +28,7 @@ export class Problem extends Error {
   // The state of the product that kept the order out at the door, or '' when
   // something else did.
   get door() {
-    const [, name = ''] = (this.status === 409 && /^urn:firstcome:(.+)$/.exec(this.type)) || [];
-    return name.replace('-', '_');
+    return (this.status === 409 && STATES[this.type]) || '';
   }
 
   // Whether the same request may succeed later. Without an answer, or after
@@ -64,7 +73,8 @@ async function call(path, { signal, timeout = READ_TIMEOUT, headers = {}, ...res
   signal?.addEventListener('abort', stop, { once: true });
   if (signal?.aborted) stop();
   try {
-    const answer = await fetch(path, {
+    const { pathname, search } = url(path);
+    const answer = await fetch(pathname + search, {
       ...rest,
       cache: 'no-store',
       headers: { Accept: 'application/json, application/problem+json', ...headers },

@@ -1,7 +1,10 @@
 // A buyer's live feed: one WebSocket that is replaced whenever it is lost.
 
+import { url } from './api.js';
+
 const FIRST_DELAY = 250; // ms
 const MAX_DELAY = 4_000; // ms
+const TOO_MANY = 4429; // close code: the buyer opened more sockets than one may have
 const HELLO_TIMEOUT = 8_000; // ms from dialling to the shop's hello
 
 // backoff is the pause before attempt n (0, 1, 2 …), in ms: doubling up to
@@ -51,12 +54,13 @@ export class Feed {
     this.#drop();
     this.#on.state(this.#dialled ? 'reconnecting' : 'connecting');
     this.#dialled = true;
-    const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const socket = new WebSocket(`${scheme}//${location.host}/ws?email=${encodeURIComponent(this.#email)}`);
+    const to = url(`/ws?email=${encodeURIComponent(this.#email)}`);
+    to.protocol = to.protocol.replace('http', 'ws');
+    const socket = new WebSocket(to);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#lost(socket), HELLO_TIMEOUT);
     socket.onmessage = (event) => this.#read(socket, event.data);
-    socket.onclose = () => this.#lost(socket);
+    socket.onclose = ({ code }) => this.#lost(socket, code);
   }
 
   #drop() {
@@ -67,10 +71,11 @@ export class Feed {
     socket?.close();
   }
 
-  #lost(socket) {
+  #lost(socket, code) {
     if (socket !== this.#socket) return;
     this.#drop();
     this.#on.state('reconnecting');
+    if (code === TOO_MANY) return; // another tab has the place, until this one is woken
     this.#timer = setTimeout(() => this.#dial(), backoff(this.#losses++));
   }
 
