@@ -133,7 +133,7 @@ func TestDeafInstanceDecides(t *testing.T) {
 		g.losing(isCopy)
 		js := w.admin(t)
 		for i := range 6 {
-			stop := func() {}
+			var stop func()
 			if i%2 == 0 {
 				stop = workOn(t, c, "shirt", deaf.book)
 			} else {
