@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// check asks for every order of the crew by GET, over the crew's own
+// check asks for every order of the load by GET, over the load's own
 // connections, and judges. The sockets must be closed: what they told is read.
-func check(ctx context.Context, s *shop, c *crew, f facts, patience time.Duration) *Checked {
+func check(ctx context.Context, s *shop, c *load, f facts, patience time.Duration) *Checked {
 	var (
 		asking     sync.WaitGroup
 		mu         sync.Mutex
@@ -37,7 +37,7 @@ func check(ctx context.Context, s *shop, c *crew, f facts, patience time.Duratio
 					mu.Unlock()
 				}
 				mine = append(mine, fact{receipt: r, final: o.outcome, finalAt: o.place})
-				c.tally.ended.Add(1)
+				c.counts.ended.Add(1)
 			}
 			b.link.close()
 			mu.Lock()

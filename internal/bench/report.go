@@ -81,7 +81,7 @@ func outcomeCounts(n [outcomes]int64) map[string]int64 {
 }
 
 func (r *run) result(t *target, bare *bareRun) *Result {
-	n := t.crew.tally
+	n := t.load.counts
 	res := &Result{
 		Mode: r.mode, Product: t.before.ID, Buyers: r.cfg.Buyers, Idle: r.cfg.Idle, IdleAlive: t.idle, Rate: r.cfg.Rate,
 		Seconds: t.took.Seconds(), Sent: n.sent, Queued: n.queued, Refused: n.refused, Uncertain: n.uncertain,
@@ -109,8 +109,8 @@ func (r *run) result(t *target, bare *bareRun) *Result {
 		return res
 	}
 	b := &Baseline{
-		PerSecond: perSecond(bare.tally.queued, bare.took), Halves: bare.halves,
-		Answer: bare.tally.answers.summary(), Errors: bare.tally.errors,
+		PerSecond: perSecond(bare.counts.queued, bare.took), Halves: bare.halves,
+		Answer: bare.counts.answers.summary(), Errors: bare.counts.errors,
 	}
 	if r.mode != Open && b.PerSecond > 0 {
 		b.Ratio = res.PerSecond() / b.PerSecond

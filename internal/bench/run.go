@@ -102,7 +102,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	}
 
 	result := r.result(t, bare)
-	if t.crew.verdict != nil {
+	if t.load.verdict != nil {
 		result.Check = r.check(ctx, s, t)
 		if !result.Check.OK {
 			failed = errors.Join(failed, result.Check.err())
@@ -121,7 +121,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 
 // target is what was measured of it.
 type target struct {
-	crew    *crew
+	load    *load
 	before  product
 	took    time.Duration // first request to last answer or outcome
 	drained time.Duration // flood: first request to the backlog's end; 0: it did not end
@@ -129,26 +129,26 @@ type target struct {
 	stuck   error         // why the backlog did not end
 }
 
-func (r *run) newCrew(at []instance) *crew {
-	return &crew{
+func (r *run) newLoad(at []instance) *load {
+	return &load{
 		instances: at, product: r.cfg.Product, prefix: r.prefix, timeout: r.cfg.Timeout,
-		unique: r.mode == Flood || r.mode == Refused, tally: newTally(),
+		unique: r.mode == Flood || r.mode == Refused, counts: newCounts(),
 	}
 }
 
 // measureTarget returns with every connection closed and every goroutine
-// joined: what the crew counted and remembers can be read without its locks.
+// joined: what the load counted and remembers can be read without its locks.
 func (r *run) measureTarget(ctx context.Context, s *shop, before product) (*target, error) {
-	c := r.newCrew(r.instances)
+	c := r.newLoad(r.instances)
 	c.sockets = r.mode == Closed || r.mode == Open
 	c.shut = r.mode == Refused
 	if r.cfg.Check {
 		c.verdict = newVerdict()
 	}
-	t := &target{crew: c, before: before}
-	idle, err := gather(ctx, r.cfg.Idle, func(i int) *ear {
-		return &ear{
-			instances: r.instances, turn: i, timeout: r.cfg.Timeout, lost: c.tally.trouble,
+	t := &target{load: c, before: before}
+	idle, err := gather(ctx, r.cfg.Idle, func(i int) *socket {
+		return &socket{
+			instances: r.instances, turn: i, timeout: r.cfg.Timeout, lost: c.counts.trouble,
 			email: address(r.prefix+"idle-", int64(i)),
 		}
 	})
@@ -160,7 +160,7 @@ func (r *run) measureTarget(ctx context.Context, s *shop, before product) (*targ
 	if err := c.assemble(ctx, r.cfg.Buyers); err != nil {
 		return nil, err
 	}
-	end := r.progress("target", c.tally)
+	end := r.progress("target", c.counts)
 	t.took, err = c.work(ctx, r.plan)
 	end()
 	if err != nil {
@@ -177,15 +177,15 @@ func (r *run) measureTarget(ctx context.Context, s *shop, before product) (*targ
 }
 
 func (r *run) check(ctx context.Context, s *shop, t *target) *Checked {
-	c := t.crew
+	c := t.load
 	for _, b := range c.buyers {
 		b.overhear()
 	}
-	c.tally.ended.Store(0)
-	defer r.progress("check", c.tally)()
+	c.counts.ended.Store(0)
+	defer r.progress("check", c.counts)()
 	return check(ctx, s, c, facts{
 		before: t.before, exclusive: !r.cfg.Shared && t.before.Waiting == 0, sockets: c.sockets,
-		refused: c.tally.refused - c.tally.limited, uncertain: c.tally.uncertain,
+		refused: c.counts.refused - c.counts.limited, uncertain: c.counts.uncertain,
 	}, r.cfg.Timeout)
 }
 
@@ -194,7 +194,7 @@ type bareRun struct {
 	run     *run
 	server  *baseline
 	stopped bool
-	tally   *tally
+	counts  *counts
 	halves  []float64 // answers per second
 	took    time.Duration
 }
@@ -204,29 +204,29 @@ func (r *run) startBare(ctx context.Context) (*bareRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bareRun{run: r, server: server, tally: newTally()}, nil
+	return &bareRun{run: r, server: server, counts: newCounts()}, nil
 }
 
 func (b *bareRun) measure(ctx context.Context) error {
-	c := b.run.newCrew(b.server.at)
+	c := b.run.newLoad(b.server.at)
 	defer func() { c.dismiss() }()
 	if err := c.assemble(ctx, b.run.cfg.Buyers); err != nil {
 		return fmt.Errorf("baseline: %w", err)
 	}
-	defer b.run.progress("baseline", c.tally)()
+	defer b.run.progress("baseline", c.counts)()
 	took, err := c.work(ctx, b.run.plan.half())
 	if err != nil {
 		return fmt.Errorf("baseline: %w", err)
 	}
-	if c.tally.queued == 0 {
-		return fmt.Errorf("baseline: no answer: %v", c.tally.errors)
+	if c.counts.queued == 0 {
+		return fmt.Errorf("baseline: no answer: %v", c.counts.errors)
 	}
-	b.halves = append(b.halves, perSecond(c.tally.queued, took))
+	b.halves = append(b.halves, perSecond(c.counts.queued, took))
 	b.took += took
-	b.tally.queued += c.tally.queued
-	b.tally.answers.add(c.tally.answers)
-	for kind, n := range c.tally.errors {
-		b.tally.note(kind, n)
+	b.counts.queued += c.counts.queued
+	b.counts.answers.add(c.counts.answers)
+	for kind, n := range c.counts.errors {
+		b.counts.note(kind, n)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // progress draws a bar until the returned function is called, or does nothing
 // where there is no terminal. A phase with a duration shows its count and rate,
 // since nobody knows its end in orders.
-func (r *run) progress(what string, t *tally) (end func()) {
+func (r *run) progress(what string, t *counts) (end func()) {
 	if r.cfg.Progress == nil {
 		return func() {}
 	}

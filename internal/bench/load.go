@@ -11,9 +11,9 @@ import (
 // dialing bounds how many connections are being opened at one time.
 const dialing = 64
 
-// crew is all the buyers of one phase. Set before the first goroutine starts,
-// and only read afterwards; tally, schedule and verdict have locks of their own.
-type crew struct {
+// load is all the buyers of one phase. Set before the first goroutine starts,
+// and only read afterwards; counts, schedule and verdict have locks of their own.
+type load struct {
 	instances []instance
 	product   string // named in each order; empty: not named
 	prefix    string
@@ -22,7 +22,7 @@ type crew struct {
 	sockets   bool
 	shut      bool // every order is expected to be refused; the first that is queued ends the phase
 
-	tally    *tally
+	counts   *counts
 	schedule schedule
 	verdict  *verdict // nil: nothing is remembered for Check
 	buyers   []*buyer
@@ -32,7 +32,7 @@ type crew struct {
 }
 
 // assemble opens every connection and socket before the clock starts.
-func (c *crew) assemble(ctx context.Context, size int) error {
+func (c *load) assemble(ctx context.Context, size int) error {
 	ctx, c.hangUp = context.WithCancel(ctx)
 	for i := range size {
 		c.buyers = append(c.buyers, newBuyer(c, int64(i)))
@@ -47,21 +47,21 @@ func (c *crew) assemble(ctx context.Context, size int) error {
 			if err := b.link.connect(ctx); err != nil {
 				return err
 			}
-			if b.ear == nil {
+			if b.socket == nil {
 				return nil
 			}
-			if err := b.ear.open(ctx); err != nil {
+			if err := b.socket.open(ctx); err != nil {
 				return err
 			}
-			c.listeners.Go(func() { b.ear.listen(ctx) })
+			c.listeners.Go(func() { b.socket.listen(ctx) })
 			return nil
 		})
 	}
 	return opening.Wait()
 }
 
-// dismiss closes everything and waits for the listeners. The crew's counts stay.
-func (c *crew) dismiss() {
+// dismiss closes everything and waits for the listeners. The load's counts stay.
+func (c *load) dismiss() {
 	c.hangUp()
 	for _, b := range c.buyers {
 		b.link.close()
@@ -70,7 +70,7 @@ func (c *crew) dismiss() {
 }
 
 // work puts the plan's load on and returns how long it took.
-func (c *crew) work(ctx context.Context, p plan) (time.Duration, error) {
+func (c *load) work(ctx context.Context, p plan) (time.Duration, error) {
 	c.schedule.begin(p, c.timeout)
 	var working errgroup.Group
 	if p.rate > 0 {
@@ -87,29 +87,29 @@ func (c *crew) work(ctx context.Context, p plan) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return took, context.Cause(ctx)
 	}
-	if missed := c.schedule.orders - c.tally.sent; p.rate > 0 && missed > 0 {
-		c.tally.mu.Lock()
-		c.tally.note("missed: could not be sent in time", missed)
-		c.tally.mu.Unlock()
+	if missed := c.schedule.orders - c.counts.sent; p.rate > 0 && missed > 0 {
+		c.counts.mu.Lock()
+		c.counts.note("missed: could not be sent in time", missed)
+		c.counts.mu.Unlock()
 	}
 	return took, err
 }
 
 // crowd is the sockets that are only held open.
 type crowd struct {
-	ears      []*ear
+	sockets   []*socket
 	listeners sync.WaitGroup
 	hangUp    context.CancelFunc
 }
 
-func gather(ctx context.Context, size int, newEar func(i int) *ear) (*crowd, error) {
+func gather(ctx context.Context, size int, newSocket func(i int) *socket) (*crowd, error) {
 	c := &crowd{}
 	ctx, c.hangUp = context.WithCancel(ctx)
 	opening, octx := errgroup.WithContext(ctx)
 	opening.SetLimit(dialing)
 	for i := range size {
-		e := newEar(i)
-		c.ears = append(c.ears, e)
+		e := newSocket(i)
+		c.sockets = append(c.sockets, e)
 		opening.Go(func() error {
 			if octx.Err() != nil {
 				return nil
@@ -130,7 +130,7 @@ func gather(ctx context.Context, size int, newEar func(i int) *ear) (*crowd, err
 
 // live is how many of the sockets are open now.
 func (c *crowd) live() (n int) {
-	for _, e := range c.ears {
+	for _, e := range c.sockets {
 		if e.up.Load() {
 			n++
 		}

@@ -30,9 +30,9 @@ type told struct {
 	at time.Time
 }
 
-// ear is one buyer's socket: opened once by open, then kept open, and opened
+// socket is one buyer's socket: opened once by open, then kept open, and opened
 // again when it is lost, by listen in a goroutine of its own.
-type ear struct {
+type socket struct {
 	instances []instance
 	turn      int // which instance is next; a lost socket tries another
 	email     string
@@ -49,7 +49,7 @@ type ear struct {
 
 // open connects and returns once the socket is live, which is when the server
 // has said hello: from then on no outcome is missed.
-func (e *ear) open(ctx context.Context) error {
+func (e *socket) open(ctx context.Context) error {
 	at := e.instances[e.turn%len(e.instances)]
 	e.turn++
 	dialer := websocket.Dialer{HandshakeTimeout: e.timeout, ReadBufferSize: 1024, WriteBufferSize: 128}
@@ -83,14 +83,14 @@ func (e *ear) open(ctx context.Context) error {
 	return nil
 }
 
-func (e *ear) close() {
+func (e *socket) close() {
 	e.up.Store(false)
 	e.stop()
 	_ = e.conn.Close() // nothing was written that could be lost
 }
 
 // alive moves the read deadline, not more often than makes a difference.
-func (e *ear) alive(now time.Time) error {
+func (e *socket) alive(now time.Time) error {
 	if now.Sub(e.seen) < silence/4 {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (e *ear) alive(now time.Time) error {
 }
 
 // frame returns the next frame; its bytes are valid until the next call.
-func (e *ear) frame() ([]byte, error) {
+func (e *socket) frame() ([]byte, error) {
 	_, r, err := e.conn.NextReader()
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (e *ear) frame() ([]byte, error) {
 }
 
 // listen passes outcomes on until ctx ends. It owns the socket that open made.
-func (e *ear) listen(ctx context.Context) {
+func (e *socket) listen(ctx context.Context) {
 	for {
 		err := e.hear(ctx)
 		e.close()
@@ -145,7 +145,7 @@ func (e *ear) listen(ctx context.Context) {
 	}
 }
 
-func (e *ear) hear(ctx context.Context) error {
+func (e *socket) hear(ctx context.Context) error {
 	for {
 		if err := e.alive(time.Now()); err != nil {
 			return err

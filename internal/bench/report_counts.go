@@ -45,9 +45,9 @@ func (l latencies) summary() Latency {
 // maxKinds bounds the error table; further kinds are counted together.
 const maxKinds = 32
 
-// tally counts what happened in one phase of a run. All buyers share it: a lock
+// counts counts what happened in one phase of a run. All buyers share it: a lock
 // per order is cheaper than a pair of histograms (300 KiB) per buyer.
-type tally struct {
+type counts struct {
 	ended atomic.Int64 // orders that are over, for the progress bar
 
 	mu        sync.Mutex
@@ -63,19 +63,19 @@ type tally struct {
 	errors    map[string]int64
 }
 
-func newTally() *tally {
-	return &tally{answers: newLatencies(), lag: newLatencies(), told: newLatencies(), errors: map[string]int64{}}
+func newCounts() *counts {
+	return &counts{answers: newLatencies(), lag: newLatencies(), told: newLatencies(), errors: map[string]int64{}}
 }
 
 // late counts how long after it was due an order was sent.
-func (t *tally) late(by time.Duration) {
+func (t *counts) late(by time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lag.record(by)
 }
 
 // answered counts a valid answer.
-func (t *tally) answered(refused bool, after time.Duration) {
+func (t *counts) answered(refused bool, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sent++
@@ -88,14 +88,14 @@ func (t *tally) answered(refused bool, after time.Duration) {
 }
 
 // overLimit counts that a refusal was for the buyer's limit.
-func (t *tally) overLimit() {
+func (t *counts) overLimit() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limited++
 }
 
 // decided counts an outcome that reached its buyer's socket.
-func (t *tally) decided(o outcome, after time.Duration) {
+func (t *counts) decided(o outcome, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.outcomes[o]++
@@ -103,7 +103,7 @@ func (t *tally) decided(o outcome, after time.Duration) {
 }
 
 // failed counts an order that got neither of the valid answers.
-func (t *tally) failed(kind string, uncertain bool) {
+func (t *counts) failed(kind string, uncertain bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sent++
@@ -114,13 +114,13 @@ func (t *tally) failed(kind string, uncertain bool) {
 }
 
 // trouble counts an error that is no order's answer.
-func (t *tally) trouble(kind string) {
+func (t *counts) trouble(kind string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.note(kind, 1)
 }
 
-func (t *tally) note(kind string, n int64) {
+func (t *counts) note(kind string, n int64) {
 	if _, known := t.errors[kind]; !known && len(t.errors) >= maxKinds {
 		kind = "other"
 	}
@@ -128,7 +128,7 @@ func (t *tally) note(kind string, n int64) {
 }
 
 // decidedCount is how many outcomes were heard; the phase must be over.
-func (t *tally) heard() int64 {
+func (t *counts) heard() int64 {
 	var n int64
 	for _, c := range t.outcomes {
 		n += c

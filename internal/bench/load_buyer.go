@@ -39,10 +39,10 @@ type receipt struct {
 // buyer is one connection and, where the mode has them, its socket. It belongs
 // to one goroutine.
 type buyer struct {
-	crew    *crew
+	load    *load
 	link    link
-	ear     *ear // nil: no socket
-	turn    int  // which instance the link goes to next
+	socket  *socket // nil: no socket
+	turn    int     // which instance the link goes to next
 	timer   *time.Timer
 	number  int64
 	request []byte
@@ -50,11 +50,11 @@ type buyer struct {
 
 	last     receipt // the latest order that was answered 202
 	receipts []receipt
-	index    map[uuid.UUID]int // into receipts; only with an ear
+	index    map[uuid.UUID]int // into receipts; only with a socket
 }
 
-func newBuyer(c *crew, number int64) *buyer {
-	b := &buyer{crew: c, number: number, turn: int(number), timer: time.NewTimer(time.Hour)}
+func newBuyer(c *load, number int64) *buyer {
+	b := &buyer{load: c, number: number, turn: int(number), timer: time.NewTimer(time.Hour)}
 	b.timer.Stop()
 	b.nextInstance()
 	body := `{"email":"` + address(c.prefix, number) + `"`
@@ -68,9 +68,9 @@ func newBuyer(c *crew, number int64) *buyer {
 	b.request = append(b.request, body...)
 	b.patch = b.request[at : at+digits]
 	if c.sockets {
-		b.ear = &ear{
+		b.socket = &socket{
 			instances: c.instances, turn: int(number), email: address(c.prefix, number), timeout: c.timeout,
-			heard: make(chan told, heardAhead), lost: c.tally.trouble,
+			heard: make(chan told, heardAhead), lost: c.counts.trouble,
 		}
 		if c.verdict != nil {
 			b.index = map[uuid.UUID]int{}
@@ -80,8 +80,8 @@ func newBuyer(c *crew, number int64) *buyer {
 }
 
 func (b *buyer) nextInstance() {
-	b.link.at = b.crew.instances[b.turn%len(b.crew.instances)]
-	b.link.timeout = b.crew.timeout
+	b.link.at = b.load.instances[b.turn%len(b.load.instances)]
+	b.link.timeout = b.load.timeout
 	b.turn++
 }
 
@@ -98,20 +98,20 @@ func (b *buyer) become(n int64) {
 // here goes through the outcome.
 func (b *buyer) work(ctx context.Context) {
 	for {
-		n, due, ok := b.crew.schedule.take(ctx)
+		n, due, ok := b.load.schedule.take(ctx)
 		if !ok {
 			return
 		}
-		if b.crew.unique {
+		if b.load.unique {
 			b.become(n)
 		}
 		b.order(ctx, due)
-		b.crew.tally.ended.Add(1)
+		b.load.counts.ended.Add(1)
 	}
 }
 
 func (b *buyer) order(ctx context.Context, due time.Time) {
-	c := b.crew
+	c := b.load
 	if err := b.link.connect(ctx); err != nil {
 		b.fail(ctx, "connect: "+kindOf(err, c.timeout), false)
 		b.nextInstance()
@@ -119,7 +119,7 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 	}
 	sent := time.Now()
 	if c.schedule.rate > 0 {
-		c.tally.late(sent.Sub(due))
+		c.counts.late(sent.Sub(due))
 	}
 	a, err := b.link.do(b.request, sent)
 	now := time.Now()
@@ -127,9 +127,9 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 	case err != nil:
 		b.fail(ctx, kindOf(err, c.timeout), true)
 	case a.status == 409:
-		c.tally.answered(true, now.Sub(due))
+		c.counts.answered(true, now.Sub(due))
 		if a.limited() {
-			c.tally.overLimit()
+			c.counts.overLimit()
 		}
 	case a.status == 202:
 		if c.shut {
@@ -140,7 +140,7 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 			b.fail(ctx, "answer 202 without a readable order", true)
 			return
 		}
-		c.tally.answered(false, now.Sub(due))
+		c.counts.answered(false, now.Sub(due))
 		b.last = receipt{id: status.id, buyer: b.number, sent: sent.Sub(c.schedule.start), answered: now.Sub(c.schedule.start)}
 		if c.verdict != nil {
 			if b.index != nil {
@@ -148,7 +148,7 @@ func (b *buyer) order(ctx context.Context, due time.Time) {
 			}
 			b.receipts = append(b.receipts, b.last)
 		}
-		if b.ear != nil {
+		if b.socket != nil {
 			b.await(ctx, due)
 		}
 	default:
@@ -160,24 +160,24 @@ func (b *buyer) fail(ctx context.Context, kind string, uncertain bool) {
 	if ctx.Err() != nil {
 		return // the run was ended, which is nobody's error
 	}
-	b.crew.tally.failed(kind, uncertain)
+	b.load.counts.failed(kind, uncertain)
 	pause(ctx, afterError)
 }
 
 // await waits for the outcome of the last order. It may have come before the
 // answer; then it waits in the channel.
 func (b *buyer) await(ctx context.Context, due time.Time) {
-	b.timer.Reset(b.crew.timeout)
+	b.timer.Reset(b.load.timeout)
 	for {
 		select {
-		case t := <-b.ear.heard:
+		case t := <-b.socket.heard:
 			b.remember(t)
 			if t.id == b.last.id {
-				b.crew.tally.decided(t.outcome, t.at.Sub(due))
+				b.load.counts.decided(t.outcome, t.at.Sub(due))
 				return
 			}
 		case <-b.timer.C:
-			b.crew.tally.trouble(fmt.Sprintf("no outcome in %s", b.crew.timeout))
+			b.load.counts.trouble(fmt.Sprintf("no outcome in %s", b.load.timeout))
 			return
 		case <-ctx.Done():
 			return
@@ -194,7 +194,7 @@ func (b *buyer) remember(t told) {
 	}
 	r := &b.receipts[i]
 	if r.outcome != unknown && (r.outcome != t.outcome || r.place != t.place) {
-		b.crew.verdict.broken(P4, "order %s was %s at place %d, then %s at place %d on the socket", t.id, r.outcome, r.place, t.outcome, t.place)
+		b.load.verdict.broken(P4, "order %s was %s at place %d, then %s at place %d on the socket", t.id, r.outcome, r.place, t.outcome, t.place)
 	}
 	r.outcome, r.place = t.outcome, t.place
 }
@@ -202,12 +202,12 @@ func (b *buyer) remember(t told) {
 // overhear takes what arrived on the socket after the last outcome that was
 // waited for. The socket must be closed.
 func (b *buyer) overhear() {
-	if b.ear == nil {
+	if b.socket == nil {
 		return
 	}
 	for {
 		select {
-		case t := <-b.ear.heard:
+		case t := <-b.socket.heard:
 			b.remember(t)
 		default:
 			return
@@ -223,7 +223,7 @@ func (b *buyer) status(ctx context.Context, r receipt) (orderStatus, error) {
 		b.nextInstance()
 		return orderStatus{}, err
 	}
-	request := "GET /orders/" + r.id.String() + "?email=" + b.crew.prefix + fmt.Sprintf("%0*d", digits, r.buyer) + "%40" + mailDomain[1:] +
+	request := "GET /orders/" + r.id.String() + "?email=" + b.load.prefix + fmt.Sprintf("%0*d", digits, r.buyer) + "%40" + mailDomain[1:] +
 		" HTTP/1.1\r\nHost: " + b.link.at.addr + "\r\n\r\n"
 	a, err := b.link.do([]byte(request), time.Now())
 	switch {
