@@ -180,6 +180,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if in.web, err = newWeb(in.cfg, o.demo, in.intake, in.feed, in.book, in.log); err != nil {
 		return a, err
 	}
+	in.conn.OnBrokenStore(func(err error) { failed(err) })
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() { wake(in.returned) })
 	in.announcer.To(in.web.Deliver)
@@ -192,8 +193,8 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	}
 	in.running.Go(func() { failed(in.web.Serve(httpListener)) })
 	a.http = httpListener.Addr().String()
-	in.metrics.watch(gauges{conn: in.conn, book: in.book, web: in.web, deciders: in.deciders})
-	in.ops.open(readiness{conn: in.conn, feed: in.feed, book: in.book, intake: in.intake, deciders: in.deciders})
+	in.metrics.watch(gauges{conn: in.conn, book: in.book, web: in.web})
+	in.ops.open(readiness{conn: in.conn, feed: in.feed, book: in.book, intake: in.intake, maxMessages: in.cfg.Queue.MaxMessages})
 	return a, nil
 }
 
@@ -287,6 +288,7 @@ const keepUp = 2 * time.Second
 func (in *instance) refresh(ctx context.Context) {
 	tick := time.NewTicker(keepUp)
 	defer tick.Stop()
+	stuck := newStuckWatch(in.conn, in.book, in.deciders, in.cfg.Worker.ProcessingTime, in.log)
 	for {
 		in.deciders.decide(in.book.Products())
 		select {
@@ -296,6 +298,7 @@ func (in *instance) refresh(ctx context.Context) {
 			if err := in.feed.CatchUp(ctx); err != nil && ctx.Err() == nil {
 				in.log.Debug("the book may be behind", "err", err)
 			}
+			stuck.look(ctx)
 			in.warnFull()
 			continue
 		case <-in.appeared:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,6 +20,9 @@ type QueueState struct {
 	// Acked is how far each product's consumer has seen everything acknowledged. It was
 	// read before any history.
 	Acked map[sale.ProductID]uint64
+	// Missing are the products whose consumer does not exist, and Held those of which an
+	// instance holds the pin or a message.
+	Missing, Held []sale.ProductID
 }
 
 // ReadQueueState reads how far queue and products have come. An audit reads it before the
@@ -49,13 +53,30 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 		consumer, err := c.consumer(ctx, p)
 		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
-			continue // nothing was acknowledged that it could tell of
+			q.Acked[p] = 0 // nothing was acknowledged that it could tell of
+			q.Missing = append(q.Missing, p)
+			continue
 		case err != nil:
 			return q, fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 		}
-		q.Acked[p] = acknowledged(consumer.CachedInfo())
+		info := consumer.CachedInfo()
+		if q.Acked[p] = acknowledged(info); held(info, 2*c.timing.AckWait) {
+			q.Held = append(q.Held, p)
+		}
 	}
 	return q, nil
+}
+
+// held tells whether an instance decides by this consumer just now. A message that was
+// handed out long ago is in nobody's hand: it waits to be handed out again.
+func held(consumer *jetstream.ConsumerInfo, long time.Duration) bool {
+	for _, group := range consumer.PriorityGroups {
+		if group.PinnedClientID != "" {
+			return true
+		}
+	}
+	handed := consumer.Delivered.Last
+	return consumer.NumAckPending > 0 && handed != nil && consumer.TimeStamp.Sub(*handed) < long
 }
 
 // ReadQueue visits every message that stands in the queue up to a sequence.

@@ -62,6 +62,9 @@ type Conn struct {
 
 	mu       sync.Mutex
 	onReturn []func()
+	failing  map[string]time.Time // streams that cannot be written to, and since when
+	onBroken func(error)
+	lost     time.Time // when no connection was left; zero: there is one
 }
 
 // What each connection is called in the log and by the server.
@@ -115,12 +118,14 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 		nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(5 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.noteConnected()
 			if err != nil {
 				log.Warn("lost NATS", "err", err)
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("back at NATS", "server", nc.ConnectedServerName())
+			c.noteConnected()
 			c.returned()
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -260,8 +265,36 @@ func (c *Conn) Check(ctx context.Context) error {
 	return nil
 }
 
+// AckWait is the time from a delivery to its repetition.
+func (c *Conn) AckWait() time.Duration { return c.timing.AckWait }
+
 // Beat is how often a message in hand must be reported as in progress.
 func (c *Conn) Beat() time.Duration { return c.timing.AckWait / 3 }
+
+// noteConnected notes since when there is no connection to any server.
+func (c *Conn) noteConnected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch any := c.orders != nil && c.orders.IsConnected() || c.broadcast != nil && c.broadcast.IsConnected(); {
+	case any:
+		c.lost = time.Time{}
+	case c.lost.IsZero():
+		c.lost = time.Now()
+	}
+}
+
+// Away is how long there has been no connection to any server, 0 while there is one.
+func (c *Conn) Away() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost.IsZero() {
+		return 0
+	}
+	return time.Since(c.lost)
+}
+
+// Embedded tells whether the server is in this process, and nobody else's.
+func (c *Conn) Embedded() bool { return c.embedded }
 
 // Connected tells whether both connections stand.
 func (c *Conn) Connected() bool { return c.orders.IsConnected() && c.broadcast.IsConnected() }

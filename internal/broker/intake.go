@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,6 +222,7 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 	if unanswered(err) {
 		ack, err = l.intake.resend(ctx, msg)
 	}
+	l.intake.conn.noteWrite(ordersStream, err)
 	if err != nil {
 		g.err = publishError(err)
 		l.intake.noteFailure(g.err)
@@ -352,13 +352,9 @@ func (l *lane) release() {
 	}
 }
 
-// storeFailed is the server's JSStreamStoreFailedF: a limit was met, and the
-// description says which.
-const storeFailed jetstream.ErrorCode = 10077
-
 func publishError(err error) error {
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == storeFailed && strings.Contains(api.Description, "maximum") {
+	if errors.As(err, &api) && api.ErrorCode == storeFailed && isLimit(api) {
 		return sale.ErrQueueFull
 	}
 	return fmt.Errorf("%w: %w", sale.ErrUnavailable, err)

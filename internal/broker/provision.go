@@ -257,7 +257,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("create stream %s: %w", want.Name, err)
+			return fmt.Errorf("create stream %s: %w", want.Name, limitError(err))
 		}
 		stream, err = c.stream(ctx, want.Name) // another instance was first
 	}
@@ -330,7 +330,7 @@ func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
 		return fmt.Errorf("consumer %s of %s %w", p, ordersStream, ErrDrift)
 	}
 	if err != nil {
-		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
+		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, limitError(err))
 	}
 	return consumerDrift(want, consumer.CachedInfo().Config)
 }
@@ -377,6 +377,9 @@ func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string
 		}
 	}
 	consumer, err := c.consumer(ctx, p)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer %s of %s is missing: %w", p, ordersStream, ErrMissing)
+	}
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 	}

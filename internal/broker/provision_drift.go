@@ -42,8 +42,10 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	d.note("discard_new_per_subject", want.DiscardNewPerSubject, have.DiscardNewPerSubject)
 	d.note("max_msgs", unlimited(want.MaxMsgs), unlimited(have.MaxMsgs))
 	d.note("max_msgs_per_subject", unlimited(want.MaxMsgsPerSubject), unlimited(have.MaxMsgsPerSubject))
-	d.note("max_bytes", int64(-1), unlimited(have.MaxBytes))
-	d.note("max_msg_size", int32(-1), max(-1, have.MaxMsgSize))
+	// max_bytes is the operator's: a managed account may demand one.
+	if size := have.MaxMsgSize; size > 0 && size < minPayload {
+		d.note("max_msg_size", int32(-1), size)
+	}
 	d.note("max_age", want.MaxAge, have.MaxAge)
 	d.note("persist_mode", want.PersistMode, have.PersistMode) // async acknowledges before it writes (P3)
 	d.note("max_consumers", want.MaxConsumers, min(want.MaxConsumers, have.MaxConsumers))

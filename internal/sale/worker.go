@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,17 +47,6 @@ type group struct {
 	outcomes []Outcome
 }
 
-// Observer is told what happens, for metrics. Its methods must not block.
-type Observer interface {
-	// Decided: a message got its outcomes, one a line and none of a desk message's, so
-	// long after its delivery.
-	Decided(product ProductID, outcomes []Outcome, took time.Duration)
-	// Redelivered: a message was handed out again.
-	Redelivered(product ProductID)
-	// Conflict: an append was lost to another worker, or its end is unknown.
-	Conflict(product ProductID)
-}
-
 const (
 	// finishTime is how long a message in hand may go on after Run was told to stop.
 	finishTime = 10 * time.Second
@@ -70,6 +60,9 @@ const (
 	// ones before look like a change of leader.
 	worrying = 5
 )
+
+// Busy tells whether the worker has a message in hand.
+func (w *Worker) Busy() bool { return w.inHand.Load() != nil }
 
 // Stuck is why the product cannot go on just now, nil while all is well.
 func (w *Worker) Stuck() error {
@@ -85,15 +78,10 @@ func (w *Worker) Run(ctx context.Context) {
 	lasting, cancel := outlive(ctx, finishTime)
 	defer cancel()
 	beating, stop := context.WithCancel(lasting)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.beat(beating)
-	}()
-	defer func() {
-		stop()
-		<-done
-	}()
+	var beat sync.WaitGroup
+	beat.Go(func() { w.beat(beating) })
+	defer beat.Wait()
+	defer stop()
 	attempt, since := 0, time.Time{}
 	for ctx.Err() == nil {
 		waiting, stop := context.WithTimeout(ctx, idleTime)
@@ -313,21 +301,4 @@ func (w *Worker) report(what string, err error, attempt int) (worry bool) {
 	}
 	w.Log.Log(context.Background(), level, what, "product", w.Product, "attempt", attempt+1, "err", err)
 	return attempt+1 >= worrying
-}
-
-// pause waits before the next attempt: 20 ms, doubling to 1 s.
-func pause(ctx context.Context, attempt int) {
-	ctx, cancel := context.WithTimeout(ctx, min(time.Second, 20*time.Millisecond<<min(attempt, 6)))
-	defer cancel()
-	<-ctx.Done()
-}
-
-// outlive returns a context that ends some time after parent does.
-func outlive(parent context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		timer := time.AfterFunc(by, cancel)
-		context.AfterFunc(ctx, func() { timer.Stop() })
-	})
-	return ctx, func() { stop(); cancel() }
 }
