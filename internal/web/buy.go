@@ -152,6 +152,8 @@ func door(state sale.State) error {
 		return errSoldOut
 	case sale.StatePaused:
 		return errPaused
+	case sale.StateStuck:
+		return errStuck
 	case sale.StateNotOpen:
 		return errNotOpen
 	default:

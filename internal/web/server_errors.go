@@ -43,6 +43,7 @@ var (
 	errRate       = newProblem(429, "too-many-orders", "Too many orders", "Too many orders in a short time.", 1)
 	errHeaders    = newProblem(431, "headers-too-large", "Headers too large", "The request line and headers are larger than 8192 bytes.", 0)
 	errInternal   = newProblem(500, "internal-error", "Internal error", "Something went wrong on our side.", 0)
+	errStuck      = newProblem(503, "stuck", "Orders are not decided", "Orders of the product are not decided just now. Please try again.", 5)
 	errQueueFull  = newProblem(503, "queue-full", "The queue is full", "Too many orders are waiting. Please try again.", 1)
 	errBookFull   = newProblem(503, "shop-full", "The shop is full", "The shop holds as many orders as it can.", 60)
 	errAway       = newProblem(503, "unavailable", "Temporarily unavailable", "The queue cannot be reached right now. With the same Idempotency-Key it is safe to try again.", 1)
