@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,8 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 func configFile(path ...string) string {
@@ -35,7 +39,7 @@ func newSite(t *testing.T, conf string, environ ...string) *site {
 	}
 	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	environ = append(os.Environ(), environ...)
-	for _, user := range []string{"route", "system", "admin", "app", "inspector"} {
+	for _, user := range []string{"route", "system", "admin", "owner", "app", "inspector"} {
 		environ = append(environ, "NATS_"+strings.ToUpper(user)+"_PASSWORD="+user+password)
 	}
 	var clients, routes [3]string
@@ -103,7 +107,7 @@ func TestProductionFiles(t *testing.T) {
 	serve := []string{"serve", "--config", configFile("cluster.yaml")}
 	provision := []string{"provision", "--config", configFile("cluster.yaml")}
 
-	finish(t, s.as("app", provision...)).want(t, 1, "refuses", `$JS.API.STREAM.CREATE.ORDERS`)
+	finish(t, s.as("app", provision...)).want(t, 1, "refuses", "Permissions Violation for Publish")
 	early := begin(t, s.as("app", serve...))
 	early.await(`waiting for NATS.*stream not found`)
 	finish(t, s.as("admin", provision...)).want(t, 0, "ready: tshirt")
@@ -129,12 +133,14 @@ func TestProductionFiles(t *testing.T) {
 		t.Error("an instance without a worker decided")
 	}
 	finish(t, s.as("app", "audit")).want(t, 0, "ok: ")
-	finish(t, s.as("admin", "stock", "add", "tshirt", "5")).want(t, 0, "10")
+	finish(t, s.as("admin", "stock", "add", "tshirt", "3")).want(t, 0, "supplied: 5 → 8")
+	finish(t, s.as("app", "stock", "add", "tshirt", "2")).want(t, 0, "supplied: 8 → 10")
 	finish(t, s.as("app", "buy", "--email", "cli@example.com")).want(t, 0, `"status":"accepted"`)
 	finish(t, s.as("wrong", "stock", "ls")).want(t, 1, "Authorization Violation")
 	finish(t, s.as("inspector", serve...)).want(t, 1, "refuses", "_INBOX_firstcome.")
 
 	t.Run("permissions", s.permissions)
+	t.Run("who edits the history", s.editsHistory)
 	t.Run("inspector", func(t *testing.T) { s.inspector(t, first) })
 	first.stop()
 	second.stop()
@@ -144,6 +150,36 @@ func TestProductionFiles(t *testing.T) {
 		}
 	}
 	finish(t, s.as("admin", "audit")).want(t, 0, "ok: ")
+}
+
+// editsHistory tries what would delete history, as `nats stream edit` does: an admin
+// cannot, an owner can.
+func (s *site) editsHistory(t *testing.T) {
+	edit := func(user, stream string) error {
+		js, err := jetstream.New(s.connect(user, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := js.Stream(bounded(t), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := found.CachedInfo().Config
+		config.Description += " (edited)"
+		ctx, cancel := context.WithTimeout(bounded(t), 3*time.Second) // what is denied gets no answer
+		defer cancel()
+		_, err = js.UpdateStream(ctx, config)
+		return err
+	}
+	if err := edit("admin", "KV_stock"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an admin edits the history: %v", err)
+	}
+	if err := edit("admin", "ORDERS"); err != nil {
+		t.Errorf("an admin edits the queue: %v", err)
+	}
+	if err := edit("owner", "KV_stock"); err != nil {
+		t.Errorf("an owner edits the history: %v", err)
+	}
 }
 
 // The three instances of configs/cluster form their own cluster, on which the

@@ -16,6 +16,8 @@ func TestRules(t *testing.T) {
 		good []any
 		bad  []any
 	}{
+		{"instance.name", func(c *config, v any) { c.Instance.Name = v.(string) },
+			[]any{"", "a", "Shop-1_b.example", strings.Repeat("a", 64)}, []any{" ", "a b", "ü", "a\n", "a/b", strings.Repeat("a", 65)}},
 		{"http.listen", func(c *config, v any) { c.HTTP.Listen = v.(string) },
 			[]any{":0", "0.0.0.0:80", "[::]:80", "localhost:65535", "shop.example.com:80"},
 			[]any{"", "80", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:-1", "::1:80", "a b:80", "-a:80", "a/:80"}},
@@ -123,7 +125,7 @@ func TestPasswordNeedsAServerThatAsks(t *testing.T) {
 		environ []string
 		want    string
 	}{
-		{"", user("app", "secret"), "FIRSTCOME_NATS_USER: nats.user: "},
+		{"", login("app", "secret"), "FIRSTCOME_NATS_USER: nats.user: "},
 		{"", []string{"FIRSTCOME_NATS_TOKEN=secret"}, "FIRSTCOME_NATS_TOKEN: nats.token: "},
 		{"", []string{"FIRSTCOME_NATS_CREDENTIALS=app.creds"}, "FIRSTCOME_NATS_CREDENTIALS: nats.credentials: "},
 		{"", []string{"FIRSTCOME_NATS_TLS_CA=ca.pem"}, "FIRSTCOME_NATS_TLS_CA: nats.tls.ca: "},

@@ -72,6 +72,7 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestEveryKeyIsRead(t *testing.T) {
 	got, err := loadConfig(writeConfig(t, `
+instance: { name: Shop_1.example-a }
 http: { listen: ":80", allowed_origins: ["https://a.example", "http://b.example:8080"], trusted_proxies: [10.0.0.0/8, "::1"] }
 ops: { listen: "[::1]:0" }
 nats:
@@ -96,8 +97,9 @@ log: { level: debug, format: json }
 		t.Fatal(err)
 	}
 	want := config{
-		HTTP: httpConfig{":80", []string{"https://a.example", "http://b.example:8080"}, []string{"10.0.0.0/8", "::1"}},
-		Ops:  opsConfig{"[::1]:0"},
+		Instance: instanceConfig{"Shop_1.example-a"},
+		HTTP:     httpConfig{":80", []string{"https://a.example", "http://b.example:8080"}, []string{"10.0.0.0/8", "::1"}},
+		Ops:      opsConfig{"[::1]:0"},
 		NATS: natsConfig{
 			URL: "nats://a:4222, tls://b:4222", Credentials: "app.creds", TLS: tlsConfig{"ca.pem", "cert.pem", "key.pem"}, Replicas: 3,
 			Embedded: embeddedConfig{"localhost:1", "d", "2m", "node.conf"}, User: "app", Password: "pass=word,",
@@ -130,7 +132,7 @@ func TestFileErrorsNameKeyAndLine(t *testing.T) {
 		"unknown key": {"http:\n  listen: :80\ngroup:\n  max_oders: 5\n",
 			[]string{"firstcome.yaml:4: group.max_oders: unknown key (known here: max_orders, max_wait, in_flight)"}},
 		"unknown section": {"\nhtpp: {}\n",
-			[]string{"firstcome.yaml:2: htpp: unknown key (known here: http, ops, nats, worker, group, queue, products, limits, book, auth, log)"}},
+			[]string{"firstcome.yaml:2: htpp: unknown key (known here: instance, http, ops, nats, worker, group, queue, products, limits, book, auth, log)"}},
 		"secret in a file": {"nats:\n  password: x\n",
 			[]string{"firstcome.yaml:2: nats.password: unknown key (known here: url, credentials, tls, replicas, provision, embedded)"}},
 		"wrong types": {"http: { listen: 4000 }\ngroup:\n  max_orders: \"5\"\n  max_wait: 5\n  in_flight: 1.0\nworker: { enabled: \"no\" }\nlog: { level: true }\n",
@@ -254,8 +256,8 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 	keys := map[string]field{}
 	cfg := defaultConfig()
 	variables("", reflect.ValueOf(&cfg).Elem(), keys)
-	if len(keys) != 31 {
-		t.Errorf("%d variables, want one for each of the 28 keys and 3 secrets", len(keys))
+	if len(keys) != 32 {
+		t.Errorf("%d variables, want one for each of the 29 keys and 3 secrets", len(keys))
 	}
 	for name, f := range keys {
 		// Every type can be read: one that cannot would panic here.

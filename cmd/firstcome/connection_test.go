@@ -59,7 +59,7 @@ func (l *lone) serve(environ ...string) *process {
 		"FIRSTCOME_PRODUCTS=tshirt=5"}, environ...)...))
 }
 
-func user(name, secret string) []string {
+func login(name, secret string) []string {
 	return []string{"FIRSTCOME_NATS_USER=" + name, "FIRSTCOME_NATS_PASSWORD=" + secret}
 }
 
@@ -75,7 +75,7 @@ func TestInstanceOutlivesItsServer(t *testing.T) {
 	account := func(secret string) string {
 		return fmt.Sprintf(`authorization { users: [ { user: app, password: %q, permissions: { publish: { deny: ["dead.*"] } } } ] }`, secret)
 	}
-	p := l.serve(user("app", "right")...)
+	p := l.serve(login("app", "right")...)
 	p.await(`waiting for NATS.*no servers available`)
 	l.start(l.jetStream(), account("right"))
 	p.await(`level=INFO msg="no longer waiting for NATS" after=`)
@@ -290,7 +290,7 @@ SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY
 		environ []string
 		want    map[string]string
 	}{
-		{user("app", "secret"), map[string]string{"user": "app", "pass": "secret"}},
+		{login("app", "secret"), map[string]string{"user": "app", "pass": "secret"}},
 		{[]string{"FIRSTCOME_NATS_TOKEN=secret"}, map[string]string{"auth_token": "secret"}},
 		{[]string{"FIRSTCOME_NATS_CREDENTIALS=" + creds}, map[string]string{"jwt": "the.users.jwt"}},
 	} {

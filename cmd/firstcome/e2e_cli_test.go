@@ -24,29 +24,45 @@ func TestStockCommands(t *testing.T) {
 	watch.await(`tshirt +open +5 +0 +5 `)
 
 	s.stock("ls").want(t, 0, "PRODUCT", "mug       open      3", "tshirt    open      5")
-	s.stock("set", "tshirt", "2").want(t, 0, "tshirt    open      2          0         2")
+	s.stock("set", "tshirt", "2", "--by", "ann", "--why", "counted again").want(t, 0,
+		"tshirt, link 2, revision 3\n", "  available: 5 → 2\n  supplied: 5 → 2\n")
 	watch.await(`tshirt +open +2 +0 +2 `)
-	s.stock("add", "tshirt", "2").want(t, 0)
-	s.stock("add", "tshirt", "--", "-1").want(t, 0)
+	s.stock("add", "tshirt", "2").want(t, 0, "  available: 2 → 4\n")
+	s.stock("add", "tshirt", "--", "-1").want(t, 0, "  available: 4 → 3\n")
 	watch.await(`tshirt +open +3 +0 +3 `)
-	s.stock("add", "tshirt", "--", "-4").want(t, 1, "3")
+	s.stock("add", "tshirt", "--", "-4").want(t, 3, "the change was refused: not-enough")
+	s.stock("set", "tshirt", "--opens-at", "2027-01-01T00:00:00Z").want(t, 0, "  opens_at: none → 2027-01-01T00:00:00Z\n")
+	s.stock("set", "tshirt", "--closes-at", "2026-12-31T00:00:00Z").want(t, 3, "the change was refused: closes-before-opens")
+	s.stock("set", "tshirt", "4", "--opens-at", "none").want(t, 0, "  available: 3 → 4\n", "  opens_at: 2027-01-01T00:00:00Z → none\n")
+	s.stock("set", "tshirt", "3").want(t, 0)
+	s.stock("add", "tshirt", "1000000000000").want(t, 3, "the change was refused: out-of-range")
 	s.stock("set", "tshirt", "--", "-1").want(t, 2)
 	s.stock("set", "tshirt").want(t, 2, "nothing to set")
-	s.stock("get", "hat").want(t, 1, "hat")
-	s.stock("watch", "hat").want(t, 1, "stock of hat", "not found")
-	s.stock("add", "hat", "1").want(t, 1, "hat")
+	s.stock("get", "hat").want(t, 1, "history of hat", "not found")
+	s.stock("watch", "hat").want(t, 1, "history of hat", "not found")
+	s.stock("add", "hat", "1").want(t, 1, "unknown product: hat")
 
 	var value struct {
 		Product                   string
+		N                         uint64
 		Available, Sold, Supplied int64
-		LimitPerBuyer             int64 `json:"limit_per_buyer"`
+		Change                    string
+		Desk                      []struct{ Do, By, Why string }
 	}
 	r := s.stock("get", "tshirt").want(t, 0)
 	if err := json.Unmarshal([]byte(r.stdout), &value); err != nil {
 		t.Fatalf("%s: %v", r.stdout, err)
 	}
-	if value.Product != "tshirt" || value.Available != 3 || value.Sold != 0 || value.Supplied != 3 {
+	if value.Product != "tshirt" || value.Available != 3 || value.Sold != 0 || value.Supplied != 3 || value.Change != "desk" {
 		t.Errorf("stock get says %+v", value)
+	}
+	_, js := jet(t, s.nats)
+	h := fold(t, js, "tshirt")
+	if d := h.links[1].Desk; len(d) != 1 || d[0].By != "ann" || d[0].Why != "counted again" {
+		t.Errorf("the history has %+v", d)
+	}
+	if d := h.newest().Desk[0]; d.Refused != "out-of-range" || d.By == "" {
+		t.Errorf("the history has %+v, want the refusal and the user's name", d)
 	}
 	watch.terminate()
 	watch.exit()
@@ -58,8 +74,15 @@ func TestStockCommands(t *testing.T) {
 	s.buy("ann@example.com", 1).problem(t, http.StatusConflict)
 	s.stock("add", "tshirt", "1").want(t, 0)
 	eventually(t, "it is open", func() bool { return s.product("tshirt").State == "open" })
-	if o := k.outcome(s.buy("ann@example.com", 1).order(t).ID); o.Status != "accepted" {
+	o := k.outcome(s.buy("ann@example.com", 1).order(t).ID)
+	if o.Status != "accepted" {
 		t.Errorf("the restocked unit: %+v", o)
+	}
+	if short := s.stock("get", "tshirt").want(t, 0, `"change": "orders"`); strings.Contains(short.stdout, `"orders":`) {
+		t.Errorf("stock get shows orders: %s", short.stdout)
+	}
+	if whole, is := s.stock("get", "tshirt", "--json").want(t, 0, o.ID), fold(t, js, "tshirt").newest(); whole.stdout != string(is.value)+"\n" {
+		t.Errorf("stock get --json says %s, stored is %s", whole.stdout, is.value)
 	}
 	s.auditGreen()
 	s.stop()
@@ -97,7 +120,7 @@ func TestDoor(t *testing.T) {
 	hour := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	shut := func(state, word string, set ...string) {
 		t.Helper()
-		s.stock(append([]string{"set", "tshirt"}, set...)...).want(t, 0, state)
+		s.stock(append([]string{"set", "tshirt"}, set...)...).want(t, 0, "tshirt, link ", " → ")
 		eventually(t, "the state is "+state, func() bool { return s.product("tshirt").State == state })
 		if detail := s.buy("ann@example.com", 1).problem(t, http.StatusConflict); !strings.Contains(detail, word) {
 			t.Errorf("%s: the detail says %q", state, detail)
@@ -106,11 +129,11 @@ func TestDoor(t *testing.T) {
 	shut("paused", "paused", "--paused=true")
 	shut("not_open", "not begun", "--paused=false", "--opens-at", hour(time.Hour))
 	shut("closed", "over", "--opens-at", "none", "--closes-at", hour(-time.Hour))
-	if n := lastSeq(t, js, "ORDERS"); n != 0 {
-		t.Errorf("%d messages were queued", n)
+	if n := lastSeq(t, js, "ORDERS"); n != 3 {
+		t.Errorf("%d messages were queued, want those of the desk", n)
 	}
 	s.stock("set", "tshirt", "--opens-at", "tomorrow").want(t, 2, "--opens-at")
-	s.stock("set", "tshirt", "--closes-at", "none").want(t, 0, "open")
+	s.stock("set", "tshirt", "--closes-at", "none").want(t, 0, "→ none")
 	eventually(t, "it is open", func() bool { return s.product("tshirt").State == "open" })
 	s.follow("ann@example.com").outcome(s.buy("ann@example.com", 1).order(t).ID)
 	s.stop()
@@ -156,6 +179,13 @@ func TestUsageIsToldBeforeDialling(t *testing.T) {
 		{[]string{"stock", "add", "*", "1"}, `"*"`},
 		{[]string{"stock", "add", "tshirt", "1000000000001"}, `"1000000000001"`},
 		{[]string{"stock", "set", "tshirt", "1000000000001"}, `"1000000000001"`},
+		{[]string{"stock", "add", "tshirt", "0"}, "0 units change nothing"},
+		{[]string{"stock", "add", "tshirt", "1", "--timeout", "0s"}, "--timeout must be above 0s, is 0s"},
+		{[]string{"stock", "add", "tshirt", "1", "--by", strings.Repeat("b", 65)}, "by: more than 64 bytes"},
+		{[]string{"stock", "add", "tshirt", "1", "--why", strings.Repeat("w", 501)}, "why: more than 500 bytes"},
+		{[]string{"stock", "add", "tshirt", "1", "--why", "a\nb"}, "why: a control character"},
+		{[]string{"stock", "add", "tshirt", "1", "--by", ""}, `"--by" flag: must not be empty`},
+		{[]string{"stock", "set", "tshirt", "--opens-at", "9999-12-31T23:59:59-05:00"}, "--opens-at"},
 		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "-1"}, "--limit-per-buyer must be from 0"},
 		{[]string{"stock", "set", "tshirt", "--limit-per-buyer", "1000000000001"}, "--limit-per-buyer must be from 0"},
 		{[]string{"stock", "set", "tshirt", "--opens-at", "2026-12-01T18:00:00Z", "--closes-at", "2026-12-01T18:00:00Z"}, "--closes-at"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -53,6 +54,9 @@ func (w *town) buyer(n int) {
 		case !ok:
 			return
 		case a.code == http.StatusConflict:
+			if detail := a.problem(w.t, http.StatusConflict); !strings.Contains(detail, "sold out") {
+				w.t.Errorf("refused: %s", detail)
+			}
 			return
 		case a.code != http.StatusAccepted:
 			w.t.Errorf("answered %d: %s", a.code, a.body)
@@ -72,27 +76,28 @@ func (w *town) buyer(n int) {
 func (w *town) insist(email string, quantity int) (answer, bool) {
 	for {
 		a, err := w.shop.Load().tryBuy(email, quantity, "Idempotency-Key", "of-"+email)
-		if err == nil && a.code != http.StatusServiceUnavailable {
+		if err == nil && a.code != http.StatusServiceUnavailable && !bytes.Contains(a.body, []byte(`"urn:firstcome:paused"`)) {
 			return a, true
 		}
 		select {
 		case <-w.stop:
 			return a, false
-		case <-time.After(10 * time.Millisecond): // the shop is down
+		case <-time.After(10 * time.Millisecond): // the shop is down, or paused
 		}
 	}
 }
 
 // P1, P3, P4, P5 and P8 outlive the process: it is killed six times at random
-// moments of a busy sale, and started again on what it left.
+// moments of a busy sale, and started again on what it left. Twice the desk has just
+// spoken: it restocks, and pauses the sale.
 func TestKilledSixTimes(t *testing.T) {
 	t.Parallel()
-	const units, buyers, kills = 1500, 8, 6
+	const units, restock, buyers, kills = 1500, 300, 8, 6
 	random := rand.New(rand.NewPCG(crashSeed(t), 0))
 	store := t.TempDir()
 	again := func() *shop { return open(t, store, fmt.Sprintf("products: [ { id: tshirt, stock: %d } ]", units)) }
 
-	w := &town{t: t, acks: make(chan struct{}, 4*units), stop: make(chan struct{}), taken: map[string]status{}}
+	w := &town{t: t, acks: make(chan struct{}, 4*(units+restock)), stop: make(chan struct{}), taken: map[string]status{}}
 	w.shop.Store(again())
 	var crowd sync.WaitGroup
 	for n := range buyers {
@@ -101,7 +106,8 @@ func TestKilledSixTimes(t *testing.T) {
 	defer crowd.Wait()
 	defer close(w.stop)
 
-	for range kills {
+	const supplyID, pauseID = "0192aaaa-0000-7000-8000-000000000001", "0192aaaa-0000-7000-8000-000000000002"
+	for kill := range kills {
 		for range 20 + random.IntN(130) {
 			select {
 			case <-w.acks:
@@ -109,9 +115,22 @@ func TestKilledSixTimes(t *testing.T) {
 				t.Fatalf("no order was taken any more\n%s", w.shop.Load().said)
 			}
 		}
+		switch kill {
+		case 1:
+			w.shop.Load().desk(fmt.Sprintf(`{"id":%q,"do":"supply","units":%d}`, supplyID, restock))
+		case 3:
+			w.shop.Load().desk(fmt.Sprintf(`{"id":%q,"do":"terms","paused":true}`, pauseID))
+		}
 		time.Sleep(time.Duration(random.IntN(30_000)) * time.Microsecond) // the random moment
 		w.shop.Load().kill()
 		w.shop.Store(again())
+		if kill == 3 {
+			s := w.shop.Load()
+			if state := s.product("tshirt").State; state != "paused" {
+				t.Errorf("paused before the kill, the shop is %s after it", state)
+			}
+			s.stock("set", "tshirt", "--paused=false").want(t, 0, "paused: true → false")
+		}
 	}
 	crowd.Wait() // sold out
 	s := w.shop.Load()
@@ -130,11 +149,19 @@ func TestKilledSixTimes(t *testing.T) {
 		}
 		outcomes[now.ID] = now
 	}
-	if sold != units {
-		t.Errorf("%d units in accepted orders, want %d", sold, units)
+	if sold != units+restock {
+		t.Errorf("%d units in accepted orders, want %d", sold, units+restock)
 	}
-	s.sold(units)
-	compareLedger(t, s, outcomes)
+	s.sold(units + restock)
+	h := compareHistory(t, s, outcomes)
+	if is := h.newest(); is.Supplied != units+restock || is.Sold != units+restock {
+		t.Errorf("the history ends with %s", is.value)
+	}
+	for _, id := range []string{supplyID, pauseID} {
+		if lines := h.desk(id); len(lines) != 1 || lines[0] != "" {
+			t.Errorf("desk line %s came to %q, want one that is not refused", id, lines)
+		}
+	}
 	s.auditGreen()
 	s.stop()
 }

@@ -61,11 +61,7 @@ func TestOrdersPublishedByHand(t *testing.T) {
 	heard := listen(t, nc)
 	publish := func(data string) uint64 {
 		t.Helper()
-		ack, err := js.Publish(bounded(t), "orders.tshirt", []byte(data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ack.Sequence
+		return publish(t, js, "orders.tshirt", data)
 	}
 
 	before := time.Now()
@@ -108,7 +104,7 @@ func TestOrdersPublishedByHand(t *testing.T) {
 
 	_, value := stockValue(t, js)
 	var stock struct {
-		Last struct{ Epoch string }
+		Queue struct{ Epoch string }
 	}
 	if err := json.Unmarshal(value.Value(), &stock); err != nil {
 		t.Fatal(err)
@@ -135,7 +131,7 @@ func TestOrdersPublishedByHand(t *testing.T) {
 		for name, value := range map[string]string{
 			"Firstcome-Seq":  fmt.Sprint(w.seq),
 			"Firstcome-Line": fmt.Sprint(w.line),
-			"Nats-Msg-Id":    fmt.Sprintf("%s-%d-%d", stock.Last.Epoch, w.seq, w.line),
+			"Nats-Msg-Id":    fmt.Sprintf("%s-%d-%d", stock.Queue.Epoch, w.seq, w.line),
 		} {
 			if got := d.Header.Get(name); got != value {
 				t.Errorf("dead letter %q has %s %q, want %q", d.Data, name, got, value)

@@ -16,7 +16,7 @@ func TestStartRefusesAPasswordThatNobodyAsksFor(t *testing.T) {
 	t.Parallel()
 	free := []string{"FIRSTCOME_HTTP_LISTEN=127.0.0.1:0", "FIRSTCOME_NATS_EMBEDDED_LISTEN=127.0.0.1:0",
 		"FIRSTCOME_NATS_EMBEDDED_STORE_DIR=" + t.TempDir(), "FIRSTCOME_PRODUCTS=tshirt=5"}
-	finish(t, with(command(t, "serve"), append(free, user("app", "secret")...)...)).want(t, 2, "FIRSTCOME_NATS_USER: nats.user: ")
+	finish(t, with(command(t, "serve"), append(free, login("app", "secret")...)...)).want(t, 2, "FIRSTCOME_NATS_USER: nats.user: ")
 	finish(t, with(command(t, "demo"), append(free, "FIRSTCOME_NATS_TOKEN=secret")...)).want(t, 2, "FIRSTCOME_NATS_TOKEN: nats.token: ")
 }
 

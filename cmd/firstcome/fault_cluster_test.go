@@ -249,7 +249,7 @@ func (c *cluster) stepDown(stream string) {
 
 // lagging looks for a replica that is not up to date.
 func lagging(ctx context.Context, js jetstream.JetStream) error {
-	for _, name := range []string{"ORDERS", "LEDGER", "KV_stock", "DEAD"} {
+	for _, name := range []string{"ORDERS", "KV_stock", "DEAD"} {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return err

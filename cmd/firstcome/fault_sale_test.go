@@ -284,8 +284,8 @@ func (d *drill) settle() {
 		}
 	}
 	d.heard(final)
-	compareLedger(d.t, d.c.shops[0].Load(), final)
-	audit(d.t, d.c.urls).want(d.t, 0, "ok: ")
+	compareHistory(d.t, d.c.shops[0].Load(), final)
+	audited(d.t, d.c.urls).want(d.t, 0, "ok: ")
 	for i := range d.c.shops {
 		d.c.shops[i].Load().stop()
 	}

@@ -18,8 +18,9 @@ const module = "firstcome"
 // house is the table of who may import whom. Libraries of a package's own trade
 // come besides, unless a wall says otherwise.
 var house = map[string][]string{
-	"cmd/firstcome":     {"bench", "broker", "natsd", "sale", "web"},
+	"cmd/firstcome":     {"audit", "bench", "broker", "natsd", "sale", "web"},
 	"internal/sale":     {},
+	"internal/audit":    {"sale"},
 	"internal/saletest": {"sale"},
 	"internal/broker":   {"sale"},
 	"internal/natsd":    {},
@@ -40,6 +41,9 @@ var walls = map[string][]string{
 	"github.com/goccy/go-yaml":             {"cmd/firstcome"},
 	"github.com/HdrHistogram/hdrhistogram": {"internal/bench"},
 }
+
+// plain are the packages that need nothing but the standard library and the rule.
+var plain = []string{"internal/sale", "internal/saletest", "internal/audit"}
 
 // goList runs go list on the whole module.
 func goList(t *testing.T, args ...string) []string {
@@ -72,7 +76,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 				continue
 			}
 			first, _, _ := strings.Cut(imported, "/")
-			if foreign := strings.Contains(first, "."); foreign && (name == "internal/sale" || name == "internal/saletest") {
+			if foreign := strings.Contains(first, "."); foreign && slices.Contains(plain, name) {
 				t.Errorf("%s imports %s, it has the standard library alone", name, imported)
 			}
 			for wall, inside := range walls {
@@ -90,11 +94,11 @@ func TestWhoMayImportWhom(t *testing.T) {
 }
 
 // Nothing that a package's imports import in turn may lead through a wall: the
-// rule has the standard library alone, all the way down.
+// rule has the standard library alone, all the way down, and the audit the rule besides.
 func TestRuleStandsAlone(t *testing.T) {
-	for _, path := range goList(t, "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./internal/sale") {
-		if path != "" && path != module+"/internal/sale" {
-			t.Errorf("sale depends on %s", path)
+	for _, path := range goList(t, "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./internal/audit") {
+		if path != "" && path != module+"/internal/sale" && path != module+"/internal/audit" {
+			t.Errorf("the rule or the audit depends on %s", path)
 		}
 	}
 	for _, path := range goList(t, "-deps", "./internal/web") {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -209,8 +208,8 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// audit runs the command on a NATS server.
-func audit(t testing.TB, natsURL string) result {
+// audited runs the audit on a NATS server.
+func audited(t testing.TB, natsURL string) result {
 	t.Helper()
 	return cli(t, "audit", "--nats", natsURL)
 }
@@ -218,7 +217,24 @@ func audit(t testing.TB, natsURL string) result {
 // auditGreen fails unless the audit finds every promise kept.
 func (s *shop) auditGreen() {
 	s.t.Helper()
-	audit(s.t, s.nats).want(s.t, 0, "ok: ")
+	audited(s.t, s.nats).want(s.t, 0, "ok: ")
+}
+
+// desk publishes a message on the desk's subject of tshirt, and returns its sequence.
+func (s *shop) desk(lines string) uint64 {
+	s.t.Helper()
+	_, js := jet(s.t, s.nats)
+	return publish(s.t, js, "desk.tshirt", lines)
+}
+
+// publish stores a message, as `nats pub --jetstream` does.
+func publish(t testing.TB, js jetstream.JetStream, subject, data string) uint64 {
+	t.Helper()
+	ack, err := js.Publish(bounded(t), subject, []byte(data))
+	if err != nil {
+		t.Fatalf("publish to %s: %v", subject, err)
+	}
+	return ack.Sequence
 }
 
 // jet connects to the shop's NATS server as the nats CLI would.
@@ -274,35 +290,6 @@ func lastSeq(t testing.TB, js jetstream.JetStream, name string) uint64 {
 		t.Fatal(err)
 	}
 	return stream.CachedInfo().State.LastSeq
-}
-
-// entry is a ledger entry as anyone can read it.
-type entry struct {
-	N, Seq, Decided uint64
-	Epoch           string
-	Available       int64
-	Orders          []struct {
-		ID, Buyer, Outcome string
-		Quantity           int
-		Place              uint64
-	}
-}
-
-// ledger reads the history.
-func ledger(t testing.TB, js jetstream.JetStream) []entry {
-	t.Helper()
-	var all []entry
-	for _, msg := range stored(t, js, "LEDGER") {
-		if bytes.ContainsRune(msg.Data, '@') {
-			t.Errorf("a ledger entry holds an address: %s", msg.Data)
-		}
-		var e entry
-		if err := json.Unmarshal(msg.Data, &e); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, e)
-	}
-	return all
 }
 
 // stockValue is the stored value of tshirt, with its revision.

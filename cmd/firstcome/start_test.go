@@ -53,11 +53,7 @@ func TestStartWaitsForTheStreams(t *testing.T) {
 	waited := 0
 	in := starting(t, "waiting for the streams", func(in *instance) {
 		waited++
-		layout, err := in.cfg.layout()
-		if err == nil {
-			err = broker.Provision(ctx, in.conn, layout)
-		}
-		if err != nil {
+		if err := broker.Provision(ctx, in.conn, in.cfg.layout()); err != nil {
 			t.Errorf("provision: %v", err)
 		}
 	})
@@ -73,7 +69,7 @@ func TestStartWaitsForTheStreams(t *testing.T) {
 	if err := in.build(ctx); err != nil || waited != 1 {
 		t.Errorf("it waited %d times: %v", waited, err)
 	}
-	if _, ok := in.shop.Only(); !ok || in.crew == nil {
+	if _, ok := in.book.Only(); !ok || in.deciders == nil {
 		t.Error("it does not sell what came")
 	}
 	if err := in.stop(); err != nil {

@@ -63,7 +63,7 @@ func TestDroppedBroadcastsAreMadeUpFor(t *testing.T) {
 func TestGroupsAreNoted(t *testing.T) {
 	t.Parallel()
 	ctx, c := alone(t, "")
-	in := NewIntake(c, sale.NewBook(10), NewAnnouncer(c), Grouping{MaxOrders: 1, InFlight: 1})
+	in := NewIntake(c, sale.NewBook(10), NewAnnouncer(c), nil, Grouping{MaxOrders: 1, InFlight: 1})
 	order := sale.Order{ID: sale.KeyedID("a@b.de", "shirt", "k"), Email: "a@b.de", Quantity: 1}
 	if err := in.Place(ctx, "shirt", order); !errors.Is(err, sale.ErrUnavailable) {
 		t.Fatalf("without a queue: %v", err)
@@ -95,7 +95,7 @@ func TestPinComesWithTheMessage(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	q := NewQueue(c, "shirt")
+	q := NewQueue(c, "shirt", Witnesses{})
 	msg := &nats.Msg{Sub: sub, Reply: "$JS.ACK.ORDERS.shirt.1.7.0.1700000000000000000.0"} // the consumer's count went back
 	if d, err := q.delivery(gone, msg); err == nil || !q.pinned {
 		t.Errorf("%v, %v; pinned: %v", d, err, q.pinned)

@@ -87,8 +87,8 @@ func isStatus(frame []byte) bool {
 	return bytes.HasPrefix(frame, []byte("MSG status.")) || bytes.HasPrefix(frame, []byte("HMSG status."))
 }
 
-// A broadcast is lost with the connection that it should come by. The outcome is
-// stored: in the stock's value while the order was decided last, in the ledger else.
+// A broadcast is lost with the connection that it should come by. The outcome is in the
+// history: in the newest link, or in one before.
 func TestBuyLooksForWhatItMissed(t *testing.T) {
 	others := func(t *testing.T, c *broker.Conn, n int) {
 		t.Helper()
@@ -147,19 +147,15 @@ func TestBuyLooksBackForTheFirst(t *testing.T) {
 	w := on(t, one)
 	c := w.sell(t, 9, "shirt")
 	w.work(t, "shirt")
-	stocks := openStocks(t, c)
-	entries := func(n uint64) func() bool {
-		return func() bool {
-			stock, _, err := stocks.Load(within(t), "shirt")
-			return err == nil && stock.Entries == n
-		}
+	links := func(n uint64) func() bool {
+		return func() bool { return newest(t, c, "shirt").N == n }
 	}
 	o := newOrder("a@x.com")
 	publish(t, w.admin(t), "shirt", o.AppendLine(nil))
-	eventually(t, "it is decided", entries(1))
+	eventually(t, "it is decided", links(2))
 	time := newTerm(t)
 	done := buying(time, c, o)
-	eventually(t, "it is decided again", entries(2))
+	eventually(t, "it is decided again", links(3))
 	close(time.over)
 	receive(t, done).want(t, "accepted", o)
 

@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -58,8 +57,8 @@ func benchmarkSite(b *testing.B, s *site, replicas, instances, products, buyers 
 	}
 	user := <-s.free
 	defer func() {
-		clear := broker.Options{InProcess: s.servers[0], User: user, Password: user}
-		if err := deleteStreams(clear); err != nil {
+		account := broker.Options{InProcess: s.servers[0], User: user, Password: user}
+		if err := deleteStreams(account); err != nil {
 			b.Error(err)
 		}
 		s.free <- user
@@ -91,9 +90,5 @@ func deleteStreams(o broker.Options) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var errs []error
-	for _, stream := range []string{"ORDERS", "LEDGER", "DEAD", "KV_stock"} {
-		errs = append(errs, js.DeleteStream(ctx, stream))
-	}
-	return errors.Join(errs...)
+	return clearAccount(ctx, js)
 }

@@ -88,24 +88,28 @@ func (f *Feed) CatchUp(ctx context.Context) error { return f.catching.join(ctx) 
 // rounds build a book of any size.
 const catchUpTimeout = 2 * time.Second
 
-// catchUp asks the queue first: an order that is not in it any more when its turn comes
-// was decided before, and so is in the history that is asked next. The history is read
-// first: the book keeps a buyer's orders in the order in which it hears of them.
+// catchUp reads the history before the queue: the book keeps a buyer's orders in the
+// order in which it hears of them. A message that is gone from the queue when its turn
+// comes was decided before, but perhaps after the history was asked, which is then asked
+// again.
 func (f *Feed) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
+	before := f.queue.missed()
 	queue, err := f.queue.end(ctx)
 	if err != nil {
 		return err
 	}
-	history, err := f.history.end(ctx)
-	if err != nil {
+	if err := f.history.reachEnd(ctx); err != nil {
 		return err
 	}
-	if err := f.history.reach(ctx, history); err != nil {
+	if err := f.queue.reach(ctx, queue); err != nil {
 		return err
 	}
-	return f.queue.reach(ctx, queue)
+	if f.queue.missed() == before {
+		return nil
+	}
+	return f.history.reachEnd(ctx)
 }
 
 // follower hears every message of a stream once and in sequence, by its republished
@@ -126,6 +130,7 @@ type follower struct {
 	id      string    // of the stream that at counts; "": none was read yet
 	at      uint64    // every message up to it was taken, or is gone
 	newest  time.Time // when the last one taken was stored
+	gone    uint64    // how often something was gone when it was to be read
 	changed chan struct{}
 }
 
@@ -133,6 +138,7 @@ type follower struct {
 type end struct {
 	id          string
 	first, last uint64
+	deleted     int // messages between them
 }
 
 func (f *follower) open(ctx context.Context) (err error) {
@@ -219,12 +225,28 @@ func (f *follower) end(ctx context.Context) (end, error) {
 	if id == "" {
 		return end{}, fmt.Errorf("stream %s %w: metadata %s is missing", f.stream, ErrDrift, f.identity)
 	}
-	return end{id: id, first: max(1, info.State.FirstSeq), last: info.State.LastSeq}, nil
+	return end{id: id, first: max(1, info.State.FirstSeq), last: info.State.LastSeq, deleted: info.State.NumDeleted}, nil
 }
 
 // feedLag is how long the copies may be behind before the stream itself is read: a lost
 // broker is noticed after two heartbeats.
 const feedLag = 250 * time.Millisecond
+
+// missed is a number that is another one whenever messages were gone when they were to
+// be read.
+func (f *follower) missed() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gone
+}
+
+func (f *follower) reachEnd(ctx context.Context) error {
+	now, err := f.end(ctx)
+	if err != nil {
+		return err
+	}
+	return f.reach(ctx, now)
+}
 
 // reach returns when everything up to to was taken. It gives the copies a moment to
 // arrive, then reads.
@@ -271,12 +293,16 @@ func (f *follower) fill(ctx context.Context, to end) error {
 		if f.renewed != nil {
 			f.renewed(to.id)
 			f.at = to.first - 1 // what was before is settled
+			f.gone++
 		}
 	}
 	defer f.moved()
 	missing := false
 	err := readStream(ctx, f.conn, f.stream, f.at+1, to.last, func(msg *storedMsg) {
-		missing = missing || msg.Seq != f.at+1
+		if msg.Seq != f.at+1 {
+			missing = true
+			f.gone++
+		}
 		if !missing || f.stream == ordersStream {
 			f.accept(msg)
 		}
@@ -286,8 +312,11 @@ func (f *follower) fill(ctx context.Context, to end) error {
 	}
 	switch {
 	case f.stream == ordersStream:
-		f.at = max(f.at, to.last)
-	case missing || to.first > f.at+1:
+		if f.at < to.last {
+			f.at = to.last
+			f.gone++
+		}
+	case missing || to.first > f.at+1 || f.at < to.last && to.deleted > 0:
 		return fmt.Errorf("bucket %s: %w: revision %d is missing", stockBucket, ErrCut, f.at+1)
 	case f.at < to.last:
 		return fmt.Errorf("bucket %s: revision %d cannot be read yet", stockBucket, f.at+1)

@@ -11,10 +11,10 @@ import (
 
 var errRun = errors.New("the run failed")
 
-// slowly makes rounds whose runs take a second of the bubble's time.
-func slowly(begun *[]time.Time, fails func(run int) bool) *rounds {
+// slow is shared work whose runs take a second of the bubble's time.
+func slow(begun *[]time.Time, fails func(run int) bool) *shared {
 	var mu sync.Mutex
-	return &rounds{run: func() error {
+	return &shared{run: func(context.Context) error {
 		mu.Lock()
 		*begun = append(*begun, time.Now())
 		n := len(*begun)
@@ -30,7 +30,7 @@ func slowly(begun *[]time.Time, fails func(run int) bool) *rounds {
 func TestManyCallersShareFewRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var begun []time.Time
-		r := slowly(&begun, nil)
+		r := slow(&begun, nil)
 		var wg sync.WaitGroup
 		ask := func() { wg.Go(func() { _ = r.join(context.Background()) }) }
 		ask()
@@ -50,7 +50,7 @@ func TestManyCallersShareFewRuns(t *testing.T) {
 func TestNobodyGetsARunBegunBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var begun []time.Time
-		r := slowly(&begun, nil)
+		r := slow(&begun, nil)
 		var wg sync.WaitGroup
 		for i := range 40 {
 			time.Sleep(70 * time.Millisecond * time.Duration(i%3))
@@ -69,10 +69,10 @@ func TestNobodyGetsARunBegunBefore(t *testing.T) {
 	})
 }
 
-func TestRoundsFailTogether(t *testing.T) {
+func TestCallersOfARunFailTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var begun []time.Time
-		r := slowly(&begun, func(run int) bool { return run == 2 })
+		r := slow(&begun, func(run int) bool { return run == 2 })
 		var wg sync.WaitGroup
 		for i, want := range []error{nil, errRun, errRun} {
 			wg.Go(func() {
@@ -92,7 +92,7 @@ func TestRoundsFailTogether(t *testing.T) {
 func TestCallerWhoLeavesEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var begun []time.Time
-		r := slowly(&begun, nil)
+		r := slow(&begun, nil)
 		impatient, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -107,9 +107,39 @@ func TestCallerWhoLeavesEndsNothing(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		// Whoever came second has a round of its own, which may outlast its caller.
+		// Whoever came second has a run of its own, which may outlast its caller.
 		if err := r.join(context.Background()); err != nil {
 			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+// close ends the run under way, and nothing is run after it.
+func TestClosedWorkIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		s := &shared{run: func(ctx context.Context) error {
+			runs++
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := s.join(context.Background()); !errors.Is(err, context.Canceled) {
+				t.Errorf("the caller under way got %v", err)
+			}
+		})
+		synctest.Wait()
+		s.close()
+		wg.Wait()
+		for range 2 {
+			if err := s.join(context.Background()); !errors.Is(err, errClosed) {
+				t.Errorf("afterwards: %v", err)
+			}
+			s.close()
+		}
+		if runs != 1 {
+			t.Errorf("%d runs", runs)
 		}
 	})
 }

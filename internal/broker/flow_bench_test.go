@@ -20,23 +20,13 @@ import (
 // These benchmarks are the whole path without HTTP, on an embedded server with
 // fsync on every write. Compare figures of one run only: the disk sets the pace.
 
-type nobody struct{}
-
-func (nobody) Decided(sale.ProductID, []sale.Outcome, time.Duration) {}
-func (nobody) Redelivered(sale.ProductID)                            {}
-func (nobody) Conflict(sale.ProductID)                               {}
-
 // rig is an instance without its web side.
 type rig struct {
 	srv      *natsd.Server // nil if it is not the rig's own
 	conn     *broker.Conn
-	stocks   *broker.Stocks
-	ledger   *broker.Ledger
 	book     *sale.Book
 	intake   *broker.Intake
-	tell     *broker.Announcer
-	shop     *broker.Shop
-	follower *broker.Follower
+	feed     *broker.Feed
 	products []sale.ProductID
 
 	stop    context.CancelFunc
@@ -72,33 +62,25 @@ func openRig(b *testing.B, options broker.Options, replicas, products int) *rig 
 	must(err)
 	layout := broker.Layout{Replicas: replicas, MaxMessages: 10_000_000}
 	for i := range products {
-		stock, err := sale.NewStock(sale.ProductID(fmt.Sprintf("p%d", i)), 1_000_000_000, 0)
-		must(err)
-		layout.Products = append(layout.Products, stock)
-		r.products = append(r.products, stock.Product)
+		p := sale.ProductID(fmt.Sprintf("p%d", i))
+		layout.Products = append(layout.Products, broker.Product{ID: p, Supply: 1_000_000_000})
+		r.products = append(r.products, p)
 	}
 	must(broker.Provision(ctx, r.conn, layout))
-	r.stocks, err = broker.OpenStocks(ctx, r.conn)
+	r.intake = broker.NewIntake(r.conn, r.book, broker.NewAnnouncer(r.conn), nil,
+		broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3, Worth: broker.Worth})
+	r.feed, err = broker.OpenFeed(ctx, r.conn, r.book)
 	must(err)
-	r.ledger, err = broker.OpenLedger(ctx, r.conn)
-	must(err)
-	r.tell = broker.NewAnnouncer(r.conn)
-	r.intake = broker.NewIntake(r.conn, r.book, r.tell, broker.Grouping{MaxOrders: 500, MaxWait: 5 * time.Millisecond, InFlight: 3, Worth: broker.Worth})
-	r.shop, err = broker.OpenShop(ctx, r.conn)
-	must(err)
-	r.follower, err = broker.NewFollower(ctx, r.conn, r.book, r.shop)
-	must(err)
-	r.running.Go(func() { _ = r.follower.Run(ctx) })
 	r.unhear, err = r.conn.Subscribe(func(string, []byte) {})
 	must(err)
 	must(r.catchUp())
 	return r
 }
 
-// catchUp allows as many rounds as a long ledger takes.
+// catchUp asks as often as a long history takes.
 func (r *rig) catchUp() (err error) {
 	for range 60 {
-		if err = r.follower.CatchUp(context.Background()); err == nil {
+		if err = r.feed.CatchUp(context.Background()); err == nil {
 			return nil
 		}
 	}
@@ -111,10 +93,8 @@ func (r *rig) work() {
 	below := r.stop
 	r.stop = func() { stop(); below() }
 	for _, p := range r.products {
-		queue := broker.NewQueue(r.conn, p)
-		w := &sale.Worker{Product: p, Queue: queue, Stocks: r.stocks, Ledger: r.ledger, Book: r.book, Announcer: r.tell,
-			DeadLetters: broker.NewDeadLetters(r.conn), Beat: broker.Beat, StepTimeout: 5 * time.Second, Now: time.Now,
-			Observer: nobody{}, Newest: func() uint64 { return r.shop.Entries(p) }, Log: slog.New(slog.DiscardHandler)}
+		w, queue := newWorker(r.conn, p, r.book)
+		w.StepTimeout = 5 * time.Second
 		r.running.Go(func() {
 			w.Run(ctx)
 			queue.Close()
@@ -126,7 +106,7 @@ func (r *rig) close(b *testing.B) {
 	b.Helper()
 	r.stop()
 	r.running.Wait()
-	r.shop.Close()
+	r.feed.Close()
 	_ = r.unhear()
 	r.conn.Close()
 	if r.srv == nil {
@@ -176,9 +156,9 @@ func (r *rig) drain(b *testing.B, n uint64) (groups uint64) {
 	for {
 		var decided uint64
 		groups = 0
-		for _, s := range r.shop.Products() {
-			decided += s.Decided
-			groups += s.Entries
+		for _, p := range r.book.Products() {
+			decided += p.Decided
+			groups += p.N - 1
 		}
 		if decided >= n || b.Failed() {
 			return groups
@@ -235,7 +215,7 @@ func BenchmarkBacklog(b *testing.B) {
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "bytes/order")
 }
 
-// BenchmarkStart: an instance starts on a ledger of a million orders. Run it with
+// BenchmarkStart: an instance starts on a history of a million orders. Run it with
 // -benchtime 3x or so. book-MiB is what the heap holds for it afterwards.
 func BenchmarkStart(b *testing.B) {
 	const orders = 1_000_000

@@ -140,9 +140,9 @@ func readFrame(r *bufio.Reader) ([]byte, error) {
 	return append(frame, payload...), nil
 }
 
-// isLine tells republished messages.
-func isLine(frame []byte) bool {
-	return bytes.HasPrefix(frame, []byte("MSG line.")) || bytes.HasPrefix(frame, []byte("HMSG line."))
+// isCopy tells the republished messages of the queue and of the history.
+func isCopy(frame []byte) bool {
+	return bytes.HasPrefix(frame, []byte("HMSG line.")) || bytes.HasPrefix(frame, []byte("HMSG ledger."))
 }
 
 // isStored tells the queue's acknowledgement of a message that it stored.

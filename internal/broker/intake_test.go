@@ -41,7 +41,7 @@ type door struct {
 func (w *world) intake(t *testing.T, c *broker.Conn, g broker.Grouping) *door {
 	t.Helper()
 	d := &door{w: w, book: sale.NewBook(1000), epoch: w.epoch(t), product: "shirt"}
-	d.Intake = broker.NewIntake(c, d.book, broker.NewAnnouncer(c), g)
+	d.Intake = broker.NewIntake(c, d.book, broker.NewAnnouncer(c), nil, g)
 	t.Cleanup(func() { _ = d.Close(within(t)) }) // a test that closes it looks at the error
 	return d
 }
@@ -53,7 +53,7 @@ func (w *world) epoch(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.CachedInfo().Created.UTC().Format(time.RFC3339Nano)
+	return s.CachedInfo().Config.Metadata["firstcome_epoch"]
 }
 
 func (d *door) place(t *testing.T, email string) {
@@ -77,9 +77,18 @@ func (d *door) gather(t *testing.T, email string) {
 // decide lets the message at seq be decided.
 func (d *door) decide(t *testing.T, seq uint64) {
 	t.Helper()
-	entry := &sale.Entry{Product: d.product, Head: sale.Head{Epoch: d.epoch, Seq: seq, N: d.book.Entries(d.product) + 1}}
-	if err := d.book.Apply(entry); err != nil {
+	head, last := d.book.Head(d.product)
+	change := sale.OrdersTaken
+	if head.N == 0 {
+		change = sale.Created
+	}
+	link := &sale.Link{N: head.N + 1, Prev: head.Hash, Change: change, Stock: sale.Stock{Product: d.product},
+		Queue: sale.Position{Epoch: d.epoch, Seq: seq}}
+	if err := d.book.Apply(d.product, last+1, link.Encode()); err != nil {
 		t.Fatal(err)
+	}
+	if now, _ := d.book.Head(d.product); now.N != link.N {
+		t.Fatalf("link %d was not taken", link.N)
 	}
 }
 
@@ -242,7 +251,7 @@ func TestPendingIsToldAfterTheQueueHasIt(t *testing.T) {
 func TestFullQueueRefuses(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		c := w.connect(t)
-		layout := w.layout(t, 5, "shirt")
+		layout := w.layout(5, "shirt")
 		layout.MaxMessages = 3
 		if err := broker.Provision(within(t), c, layout); err != nil {
 			t.Fatal(err)
@@ -257,7 +266,7 @@ func TestFullQueueRefuses(t *testing.T) {
 				t.Errorf("the fourth of three says %v", err)
 			}
 		}
-		q := broker.NewQueue(c, "shirt")
+		q := broker.NewQueue(c, "shirt", broker.Witnesses{})
 		defer q.Close()
 		settle(t, comes(t, q, patience)) // its consumer may not have a leader yet
 		eventually(t, "an acknowledged message makes room", func() bool {

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,11 @@ import (
 
 // patience bounds every wait in these tests; none of them takes that long.
 const patience = 60 * time.Second
+
+// quick is the pace of the tests that wait for redeliveries, and of all others that do
+// not ask for another. The suite's slowest step is late by half a second on two busy
+// cores, so it is no quicker.
+var quick = broker.Timing{AckWait: time.Second, Pin: time.Second, Pull: 600 * time.Millisecond}
 
 // What the tests run on: one server, and a cluster of three that replicates to
 // all, both with an fsync for every write. Each is started when a test first asks
@@ -173,9 +179,10 @@ func (s *site) stop() error {
 
 // world is one account: what an installation of firstcome has for itself.
 type world struct {
-	site  *site
-	user  string
-	conns atomic.Int32
+	site   *site
+	user   string
+	timing broker.Timing
+	conns  atomic.Int32
 }
 
 // on gives the test a world on the site, empty, and runs it beside others.
@@ -185,17 +192,30 @@ func on(t *testing.T, s *site) *world {
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{site: s, user: <-s.free}
+	w := &world{site: s, user: <-s.free, timing: quick}
 	t.Cleanup(func() {
-		js := w.admin(t)
-		ctx := within(t)
-		for _, stream := range []string{"ORDERS", "LEDGER", "DEAD", "KV_stock"} {
-			if err := js.DeleteStream(ctx, stream); err != nil && !strings.Contains(err.Error(), "not found") {
-				t.Errorf("delete %s: %v", stream, err)
-			}
+		if err := clearAccount(within(t), w.admin(t)); err != nil {
+			t.Error(err)
 		}
 		s.free <- w.user
 	})
+	return w
+}
+
+// clearAccount leaves an account as it was found.
+func clearAccount(ctx context.Context, js jetstream.JetStream) error {
+	names := js.StreamNames(ctx)
+	errs := []error{}
+	for name := range names.Name() {
+		errs = append(errs, js.DeleteStream(ctx, name))
+	}
+	return errors.Join(append(errs, names.Err())...)
+}
+
+// slowly gives the world the pace of the documents: what comes within soon was then
+// handed over, and not waited out.
+func (w *world) slowly() *world {
+	w.timing = broker.DefaultTiming
 	return w
 }
 
@@ -217,7 +237,7 @@ func (w *world) options(t testing.TB, through nats.InProcessConnProvider) broker
 	if through == nil {
 		through = w.node()
 	}
-	return broker.Options{Name: t.Name(), InProcess: through, User: w.user, Password: w.user}
+	return broker.Options{Name: t.Name(), InProcess: through, User: w.user, Password: w.user, Timing: w.timing}
 }
 
 // connect is another instance's connection.
@@ -252,15 +272,10 @@ func (w *world) admin(t testing.TB) jetstream.JetStream {
 }
 
 // layout sells the products, each with this supply.
-func (w *world) layout(t testing.TB, supply int64, products ...sale.ProductID) broker.Layout {
-	t.Helper()
+func (w *world) layout(supply int64, products ...sale.ProductID) broker.Layout {
 	l := broker.Layout{Replicas: w.site.nodes, MaxMessages: 100_000}
 	for _, p := range products {
-		stock, err := sale.NewStock(p, supply, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Products = append(l.Products, stock)
+		l.Products = append(l.Products, broker.Product{ID: p, Supply: supply})
 	}
 	return l
 }
@@ -269,7 +284,7 @@ func (w *world) layout(t testing.TB, supply int64, products ...sale.ProductID) b
 func (w *world) sell(t testing.TB, supply int64, products ...sale.ProductID) *broker.Conn {
 	t.Helper()
 	c := w.connect(t)
-	if err := broker.Provision(within(t), c, w.layout(t, supply, products...)); err != nil {
+	if err := broker.Provision(within(t), c, w.layout(supply, products...)); err != nil {
 		t.Fatal(err)
 	}
 	return c

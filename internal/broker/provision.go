@@ -348,7 +348,9 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 			continue
 		}
 		have := stream.CachedInfo().Config
-		want.Replicas, want.MaxMsgs = have.Replicas, have.MaxMsgs
+		if want.Replicas = have.Replicas; want.Name == ordersStream {
+			want.MaxMsgs = have.MaxMsgs
+		}
 		if want.Name == stockStream && have.Metadata[metaStore] == "" && have.MaxMsgsPerSubject > 0 && have.MaxMsgsPerSubject < forEver && have.RePublish == nil {
 			return fmt.Errorf("bucket %s: %w", stockBucket, ErrOldStore)
 		}

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/broker"
@@ -23,15 +25,12 @@ func wantStreams(replicas int, products ...string) map[string]jetstream.StreamCo
 		"ORDERS": {
 			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
 			MaxMsgs: 100_000, MaxMsgsPerSubject: -1, DenyDelete: true, DenyPurge: true, AllowDirect: true,
-			RePublish: &jetstream.RePublish{Source: "orders.*", Destination: "line.{{wildcard(1)}}"},
-		},
-		"LEDGER": {
-			Subjects: []string{"ledger.*.*"}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-			MaxMsgs: -1, MaxMsgsPerSubject: 1, DiscardNewPerSubject: true, DenyDelete: true, DenyPurge: true, AllowDirect: true,
+			RePublish: &jetstream.RePublish{Source: ">", Destination: "line.>"},
 		},
 		"KV_stock": {
 			Subjects: []string{"$KV.stock.>"}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-			MaxMsgs: -1, MaxMsgsPerSubject: 64, AllowRollup: true, DenyDelete: true, AllowDirect: false,
+			MaxMsgs: -1, MaxMsgsPerSubject: 1_000_000_000, DiscardNewPerSubject: true, DenyDelete: true, DenyPurge: true, AllowDirect: true,
+			RePublish: &jetstream.RePublish{Source: "$KV.stock.*", Destination: "ledger.{{wildcard(1)}}"},
 		},
 		"DEAD": {
 			Subjects: []string{"dead.*"}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
@@ -46,7 +45,7 @@ func wantStreams(replicas int, products ...string) map[string]jetstream.StreamCo
 		}
 		if name == "ORDERS" {
 			for _, p := range products {
-				c.Subjects = append(c.Subjects, "orders."+p)
+				c.Subjects = append(c.Subjects, "orders."+p, "desk."+p)
 			}
 		}
 		wants[name] = c
@@ -54,11 +53,11 @@ func wantStreams(replicas int, products ...string) map[string]jetstream.StreamCo
 	return wants
 }
 
-func wantConsumer(product string) jetstream.ConsumerConfig {
+func wantConsumer(product string, timing broker.Timing) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Name: product, Durable: product, FilterSubject: "orders." + product,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second, MaxAckPending: 1, MaxDeliver: -1,
-		MaxWaiting: 512, PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{"deciders"}, PinnedTTL: 5 * time.Second,
+		Name: product, Durable: product, FilterSubjects: []string{"desk." + product, "orders." + product},
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: timing.AckWait, MaxAckPending: 1, MaxDeliver: -1,
+		MaxWaiting: 512, PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{"deciders"}, PinnedTTL: timing.Pin,
 	}
 }
 
@@ -71,7 +70,7 @@ func (w *world) wantLayout(t *testing.T, products ...string) {
 		}
 	}
 	for _, p := range products {
-		for _, difference := range differences(consumerConfig(t, js, p), wantConsumer(p)) {
+		for _, difference := range differences(consumerConfig(t, js, p), wantConsumer(p, w.timing)) {
 			t.Errorf("consumer %s: %s", p, difference)
 		}
 	}
@@ -89,7 +88,7 @@ func differences[T any](have, want T) (all []string) {
 }
 
 // streamConfig leaves out what is an operator's own.
-func streamConfig(t *testing.T, js jetstream.JetStream, name string) jetstream.StreamConfig {
+func streamConfig(t testing.TB, js jetstream.JetStream, name string) jetstream.StreamConfig {
 	t.Helper()
 	s, err := js.Stream(within(t), name)
 	if err != nil {
@@ -113,50 +112,88 @@ func consumerConfig(t *testing.T, js jetstream.JetStream, name string) jetstream
 
 func TestProvisionCreatesWhatTheReadmeNames(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		c := w.sell(t, 5, "shirt", "mug")
+		began := time.Now()
+		w.slowly()
+		if want := (broker.Timing{AckWait: 5 * time.Second, Pin: 5 * time.Second, Pull: 3 * time.Second}); w.timing != want {
+			t.Errorf("the default timing is %+v", w.timing)
+		}
+		c := w.connect(t)
+		layout := w.layout(5, "shirt", "mug")
+		layout.Products[1].LimitPerBuyer = 2
+		if err := broker.Provision(within(t), c, layout); err != nil {
+			t.Fatal(err)
+		}
 		w.wantLayout(t, "shirt", "mug")
-		stocks := openStocks(t, c)
-		for _, p := range []sale.ProductID{"shirt", "mug"} {
-			stock, _, err := stocks.Load(within(t), p)
-			if want := (sale.Stock{Product: p, Available: 5, Supplied: 5}); err != nil || !reflect.DeepEqual(stock, want) {
-				t.Errorf("stock of %s is %+v, %v", p, stock, err)
+		epoch := w.epoch(t)
+		if at, err := time.Parse(time.RFC3339Nano, epoch); err != nil || at.Location() != time.UTC || at.Before(began.Add(-time.Second)) || at.After(time.Now()) {
+			t.Errorf("the queue's epoch is %q: %v", epoch, err)
+		}
+		if id, err := uuid.Parse(w.metadata(t, "KV_stock")["firstcome_store"]); err != nil || id == uuid.Nil {
+			t.Errorf("the store is %v: %v", id, err)
+		}
+		for p, limit := range map[sale.ProductID]int64{"shirt": 0, "mug": 2} {
+			link := newest(t, c, p)
+			want := sale.Stock{Product: p, Available: 5, Supplied: 5, LimitPerBuyer: limit}
+			if !reflect.DeepEqual(link.Stock, want) || link.N != 1 || link.Prev != "" || link.Change != sale.Created || link.By != "provision" ||
+				link.Queue != (sale.Position{Epoch: epoch}) || link.At.Before(began.Add(-time.Second)) {
+				t.Errorf("%s begins with %+v", p, link.Link)
 			}
 		}
-		if err := broker.Verify(within(t), c, w.layout(t, 5, "shirt", "mug")); err != nil {
+		if err := broker.Verify(within(t), c, layout); err != nil {
 			t.Errorf("verify: %v", err)
 		}
 	})
 }
 
+// metadata is a stream's, without what the server writes into it.
+func (w *world) metadata(t testing.TB, stream string) map[string]string {
+	t.Helper()
+	s, err := w.admin(t).Stream(within(t), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata := map[string]string{}
+	for key, value := range s.CachedInfo().Config.Metadata {
+		if !strings.HasPrefix(key, "_nats.") {
+			metadata[key] = value
+		}
+	}
+	return metadata
+}
+
+// Provisioning again, with other supplies and with more products, changes nothing that
+// is there: neither the streams nor their identities nor what is stored.
 func TestProvisionAgainChangesNothing(t *testing.T) {
 	w := on(t, one)
 	c := w.sell(t, 5, "shirt")
 	js := w.admin(t)
 	created := map[string]time.Time{}
+	metadata := map[string]map[string]string{}
 	for name := range wantStreams(1) {
 		s, err := js.Stream(within(t), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		created[name] = s.CachedInfo().Created
+		created[name], metadata[name] = s.CachedInfo().Created, w.metadata(t, name)
 	}
-	_, version, err := openStocks(t, c).Load(within(t), "shirt")
-	if err != nil {
-		t.Fatal(err)
+	first := w.read(t, "KV_stock")
+	for _, products := range [][]sale.ProductID{{"shirt"}, {"shirt", "mug"}, {"mug"}} {
+		if err := broker.Provision(within(t), c, w.layout(99, products...)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := broker.Provision(within(t), c, w.layout(t, 99, "shirt")); err != nil {
-		t.Fatal(err)
-	}
-	w.wantLayout(t, "shirt")
+	w.wantLayout(t, "shirt", "mug")
 	for name, at := range created {
 		s, err := js.Stream(within(t), name)
 		if err != nil || !s.CachedInfo().Created.Equal(at) {
 			t.Errorf("stream %s was made anew: %v", name, err)
 		}
+		if now := w.metadata(t, name); !maps.Equal(now, metadata[name]) {
+			t.Errorf("the metadata of %s are %v, and were %v", name, now, metadata[name])
+		}
 	}
-	stock, again, err := openStocks(t, c).Load(within(t), "shirt")
-	if err != nil || again != version || stock.Supplied != 5 {
-		t.Errorf("stock is %+v as %d, was %d: %v", stock, again, version, err)
+	if now := w.read(t, "KV_stock"); len(now) != 2 || string(now[0].Data) != string(first[0].Data) {
+		t.Errorf("%d values are stored", len(now))
 	}
 }
 
@@ -166,7 +203,7 @@ func TestInstancesProvisionAtOnce(t *testing.T) {
 			t.Helper()
 			var wg sync.WaitGroup
 			for range 4 {
-				c, layout := w.connect(t), w.layout(t, supply, products...)
+				c, layout := w.connect(t), w.layout(supply, products...)
 				wg.Go(func() {
 					if err := broker.Provision(within(t), c, layout); err != nil {
 						t.Errorf("provision %v: %v", products, err)
@@ -177,8 +214,18 @@ func TestInstancesProvisionAtOnce(t *testing.T) {
 		}
 		atOnce(5, "shirt")
 		w.wantLayout(t, "shirt")
+		epoch, store := w.epoch(t), w.metadata(t, "KV_stock")["firstcome_store"]
 		atOnce(7, "shirt", "mug")
 		w.wantLayout(t, "shirt", "mug")
+		if w.epoch(t) != epoch || w.metadata(t, "KV_stock")["firstcome_store"] != store {
+			t.Error("epoch or store are others now")
+		}
+		for p, supply := range map[sale.ProductID]int64{"shirt": 5, "mug": 7} {
+			links, foreign := w.chain(t, p)
+			if len(links) != 1 || foreign != 0 || links[0].Queue.Epoch != epoch || links[0].Supplied != supply {
+				t.Errorf("%s has %d links and %d foreign values", p, len(links), foreign)
+			}
+		}
 	})
 }
 
@@ -194,7 +241,7 @@ func TestNoProductIsLostToAnother(t *testing.T) {
 			for i, c := range conns {
 				p := sale.ProductID(fmt.Sprintf("p%d-%d", round, i))
 				sold = append(sold, p)
-				layout := w.layout(t, 5, p)
+				layout := w.layout(5, p)
 				wg.Go(func() {
 					if err := broker.Provision(within(t), c, layout); err != nil {
 						t.Errorf("provision %s: %v", p, err)
@@ -207,7 +254,7 @@ func TestNoProductIsLostToAnother(t *testing.T) {
 			}
 		}
 		subjects := streamConfig(t, w.admin(t), "ORDERS").Subjects
-		if len(subjects) != len(sold) {
+		if len(subjects) != 2*len(sold) {
 			t.Errorf("the queue takes %v, sold are %v", subjects, sold)
 		}
 	})
@@ -216,34 +263,147 @@ func TestNoProductIsLostToAnother(t *testing.T) {
 func TestNewProductJoinsARunningSale(t *testing.T) {
 	w := on(t, one)
 	c := w.sell(t, 5, "shirt")
-	stocks := openStocks(t, c)
-	sold, err := stocks.Change(within(t), "shirt", func(s sale.Stock) (sale.Stock, error) {
-		s.Available, s.Sold = s.Available-1, s.Sold+1
-		return s, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sold := appendLink(t, c, "shirt", sale.Position{Epoch: w.epoch(t), Seq: 1}, newOrder("a@x.com"))
 	publish(t, w.admin(t), "shirt", []byte("waits"))
 
 	// The new layout need not name the products that are there already.
-	if err := broker.Provision(within(t), c, w.layout(t, 9, "mug")); err != nil {
+	if err := broker.Provision(within(t), c, w.layout(9, "mug")); err != nil {
 		t.Fatal(err)
 	}
 	w.wantLayout(t, "shirt", "mug")
-	if stock, _, err := stocks.Load(within(t), "shirt"); err != nil || !reflect.DeepEqual(stock, sold) {
-		t.Errorf("stock is %+v, was %+v: %v", stock, sold, err)
+	if link := newest(t, c, "shirt"); link.Revision != sold.Revision || string(link.Value) != string(sold.Value) {
+		t.Errorf("the shirt is at revision %d, was at %d", link.Revision, sold.Revision)
 	}
-	if stock, _, err := stocks.Load(within(t), "mug"); err != nil || stock.Available != 9 {
-		t.Errorf("the new stock is %+v: %v", stock, err)
+	if link := newest(t, c, "mug"); link.Available != 9 || link.Queue != (sale.Position{Epoch: w.epoch(t)}) {
+		t.Errorf("the mug begins with %+v", link.Link)
 	}
 	if queue := w.read(t, "ORDERS"); len(queue) != 1 || string(queue[0].Data) != "waits" {
 		t.Errorf("the queue holds %d messages", len(queue))
 	}
-	products, err := stocks.Products(within(t))
-	slices.Sort(products)
+	products, err := broker.NewHistory(c).Products(within(t))
 	if err != nil || !slices.Equal(products, []sale.ProductID{"mug", "shirt"}) {
 		t.Errorf("products %v, %v", products, err)
+	}
+}
+
+// A key may hold anything before its product begins: the first link comes behind it,
+// and the product is then sold as any other.
+func TestProductBeginsBehindValuesByHand(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		c := w.sell(t, 5, "mug")
+		kv := w.bucket(t)
+		for _, value := range []string{"garbage", "", `{"v":2}`, `{"v":2,"product":"shirt","n":7}`} {
+			put(t, kv, "shirt", []byte(value))
+		}
+		put(t, kv, "shirt", newest(t, c, "mug").Value)
+		if err := kv.Delete(within(t), "shirt"); err != nil {
+			t.Fatal(err)
+		}
+		if err := broker.Verify(within(t), c, broker.Layout{}); err != nil {
+			t.Errorf("a key that is no product yet fails Verify: %v", err)
+		}
+		for range 2 {
+			if err := broker.Provision(within(t), c, w.layout(3, "shirt")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if links, foreign := w.chain(t, "shirt"); len(links) != 1 || foreign != 6 || links[0].Supplied != 3 {
+			t.Errorf("%d links, %d foreign values", len(links), foreign)
+		}
+		w.work(t, "shirt")
+		if got, err := broker.Buy(within(t), c, "shirt", newOrder("a@x.com")); err != nil || got.Outcome != "accepted" {
+			t.Errorf("bought %s, %v", got.Outcome, err)
+		}
+	})
+}
+
+// A history without its first link is refused by name, whatever else the key holds:
+// begun again, the product would be sold again.
+func TestCutHistoryIsRefused(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		c := w.sell(t, 5, "shirt", "mug")
+		kv := w.bucket(t)
+		appendLink(t, c, "mug", newest(t, c, "mug").Queue)
+		third := appendLink(t, c, "mug", newest(t, c, "mug").Queue)
+		// A bucket that has only the newer part of it, as a limit of revisions leaves it.
+		config := w.config(t, "KV_stock")
+		recreate(t, w.admin(t), config)
+		w.sell(t, 5, "shirt")
+		put(t, kv, "mug", []byte("garbage"))
+		put(t, kv, "mug", third.Value)
+		put(t, kv, "mug", []byte("garbage"))
+		before := len(w.read(t, "KV_stock"))
+		for call, err := range map[string]error{
+			"provision":             broker.Provision(within(t), c, w.layout(5, "mug")),
+			"provision the other":   broker.Provision(within(t), c, w.layout(5, "shirt")),
+			"verify":                broker.Verify(within(t), c, broker.Layout{}),
+			"provision both of two": broker.Provision(within(t), c, w.layout(5, "shirt", "mug")),
+		} {
+			if !errors.Is(err, broker.ErrCut) || !broker.Final(err) || !strings.Contains(err.Error(), "product mug") || !strings.Contains(err.Error(), "number 3") {
+				t.Errorf("%s says %v", call, err)
+			}
+		}
+		if now := len(w.read(t, "KV_stock")); now != before {
+			t.Errorf("%d values are stored, %d before", now, before)
+		}
+	})
+}
+
+// config is a stream's settings, metadata included.
+func (w *world) config(t testing.TB, stream string) jetstream.StreamConfig {
+	t.Helper()
+	s, err := w.admin(t).Stream(within(t), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().Config
+}
+
+// A store of an earlier layout is refused by name, and stays as it is.
+func TestOldStoreIsRefused(t *testing.T) {
+	t.Parallel()
+	ledger := jetstream.StreamConfig{Name: "LEDGER", Subjects: []string{"ledger.*.*"}}
+	for name, streams := range map[string][]jetstream.StreamConfig{
+		"a ledger alone": {ledger},
+		"a whole store": {ledger, {Name: "ORDERS", Subjects: []string{"orders.shirt"}},
+			{Name: "KV_stock", Subjects: []string{"$KV.stock.>"}, MaxMsgsPerSubject: 64}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := on(t, one)
+			js := w.admin(t)
+			for _, config := range streams {
+				if _, err := js.CreateStream(within(t), config); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var before []jetstream.StreamConfig
+			for _, config := range streams {
+				before = append(before, w.config(t, config.Name))
+			}
+			err := broker.Provision(within(t), w.connect(t), w.layout(5, "shirt"))
+			if !errors.Is(err, broker.ErrOldStore) || !broker.Final(err) || !strings.Contains(err.Error(), "stream LEDGER") {
+				t.Errorf("provision says %v", err)
+			}
+			if len(streams) > 1 {
+				err := broker.Verify(within(t), w.connect(t), broker.Layout{})
+				if !errors.Is(err, broker.ErrOldStore) || !broker.Final(err) {
+					t.Errorf("verify says %v", err)
+				}
+			}
+			names := js.StreamNames(within(t))
+			var now []string
+			for name := range names.Name() {
+				now = append(now, name)
+			}
+			if len(now) != len(streams) {
+				t.Errorf("there are the streams %v", now)
+			}
+			for i, config := range streams {
+				if changed := differences(w.config(t, config.Name), before[i]); len(changed) > 0 {
+					t.Errorf("stream %s was changed: %v", config.Name, changed)
+				}
+			}
+		})
 	}
 }
 
@@ -257,7 +417,7 @@ func TestProvisionNeedsAProduct(t *testing.T) {
 func TestVerifyNamesWhatIsMissing(t *testing.T) {
 	w := on(t, one)
 	c := w.connect(t)
-	layout := w.layout(t, 5, "shirt")
+	layout := w.layout(5, "shirt")
 	err := broker.Verify(within(t), c, layout)
 	for stream := range wantStreams(1) {
 		if err == nil || !strings.Contains(err.Error(), "stream "+stream) {

@@ -61,7 +61,7 @@ func idle(t testing.TB, q *broker.Queue) {
 
 func newQueue(t testing.TB, c *broker.Conn) *broker.Queue {
 	t.Helper()
-	q := broker.NewQueue(c, "shirt")
+	q := broker.NewQueue(c, "shirt", broker.Witnesses{})
 	t.Cleanup(q.Close)
 	return q
 }
@@ -77,6 +77,7 @@ func leave(t testing.TB, q *broker.Queue) {
 // must not stall the product until its redelivery.
 func TestLeaveHandsBackWhatNobodyTook(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly()
 		w.sell(t, 5, "shirt")
 		g := w.gate()
 		arrived := make(chan struct{})
@@ -110,6 +111,7 @@ func TestLeaveHandsBackWhatNobodyTook(t *testing.T) {
 
 func TestLeaveLetsAnotherTakeOver(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly()
 		js := w.admin(t)
 		leaving, next := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
 		publish(t, js, "shirt", []byte("first"))
@@ -135,7 +137,7 @@ func TestLeaveLetsAnotherTakeOver(t *testing.T) {
 // Whoever leaves while messages come does not take one with him: it would be missed
 // only after the time to a redelivery.
 func TestLeaveAmidMessages(t *testing.T) {
-	w := on(t, three)
+	w := on(t, three).slowly()
 	conns := [2]*broker.Conn{w.sell(t, 5, "shirt"), w.connect(t)}
 	js := w.admin(t)
 	ctx, stop := context.WithCancel(context.Background())
@@ -173,6 +175,7 @@ func TestLeaveAmidMessages(t *testing.T) {
 // A stand-by that goes leaves the one who decides its pin.
 func TestLeaveIsForTheOneWhoHasIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly()
 		js := w.admin(t)
 		decider, leaving := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
 		publish(t, js, "shirt", []byte("first"))
@@ -200,7 +203,7 @@ func pinned(t testing.TB, js jetstream.JetStream) string {
 }
 
 func TestUnpinNeedsAQueue(t *testing.T) {
-	w := on(t, one)
+	w := on(t, one).slowly()
 	q := newQueue(t, w.sell(t, 5, "shirt"))
 	js := w.admin(t)
 	publish(t, js, "shirt", []byte("first"))
@@ -215,7 +218,7 @@ func TestUnpinNeedsAQueue(t *testing.T) {
 
 // A queue that says nothing at all is not an empty one.
 func TestSilentQueueIsNotEmpty(t *testing.T) {
-	w := on(t, one)
+	w := on(t, one).slowly()
 	w.sell(t, 5, "shirt")
 	g := w.gate()
 	q := newQueue(t, dial(t, w.options(t, g)))
@@ -239,11 +242,11 @@ func TestSilentQueueIsNotEmpty(t *testing.T) {
 	}
 }
 
-func TestEpochIsTheStreamsCreation(t *testing.T) {
+func TestEpochIsTheStreamsMetadata(t *testing.T) {
 	w := on(t, three)
 	q := newQueue(t, w.sell(t, 5, "shirt"))
 	publish(t, w.admin(t), "shirt", []byte("first"))
-	d := comes(t, q, soon)
+	d := comes(t, q, patience)
 	if want := w.epoch(t); d.Message().Epoch != want {
 		t.Errorf("the epoch is %s, want %s", d.Message().Epoch, want)
 	}
@@ -266,9 +269,9 @@ func TestQueueIsMadeAnew(t *testing.T) {
 				for i := range 3 {
 					publish(t, js, "shirt", fmt.Append(nil, i))
 				}
-				settle(t, comes(t, q, soon))
-				settle(t, comes(t, q, soon))
-				inHand := comes(t, q, soon)
+				settle(t, comes(t, q, patience))
+				settle(t, comes(t, q, patience))
+				inHand := comes(t, q, patience)
 				if doing != "handling" {
 					settle(t, inHand)
 				}

@@ -29,11 +29,11 @@ func TestStatusesGoToTheirBuyerAlone(t *testing.T) {
 		if err := nc.FlushWithContext(within(t)); err != nil {
 			t.Fatal(err)
 		}
-		tell := broker.NewAnnouncer(w.connect(t))
+		announcer := broker.NewAnnouncer(w.connect(t))
 		// Servers of a cluster learn of each other's subscribers a moment later.
 		warm := sale.Status{Order: newOrder("warm@x.com"), Product: "shirt"}
 		eventually(t, "the subscription is known to every server", func() bool {
-			if err := tell.Announce([]sale.Status{warm}); err != nil {
+			if err := announcer.Announce([]sale.Status{warm}); err != nil {
 				t.Fatal(err)
 			}
 			return len(all) > 0
@@ -59,7 +59,7 @@ func TestStatusesGoToTheirBuyerAlone(t *testing.T) {
 				t.Fatalf("%s is legal: %v", test.email, err)
 			}
 			s := sale.Status{Order: newOrder(string(email)), Product: "shirt", Outcome: sale.Accepted, Place: 3, DecidedAt: sale.Instant(time.Now())}
-			if err := tell.Announce([]sale.Status{s}); err != nil {
+			if err := announcer.Announce([]sale.Status{s}); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -179,10 +179,10 @@ func TestOwnAnnouncementsAreHandedOver(t *testing.T) {
 		}
 		defer func() { _ = stop() }()
 	}
-	tell := broker.NewAnnouncer(c)
-	tell.To(func(token string, status []byte) { here <- token + " " + string(status) })
+	announcer := broker.NewAnnouncer(c)
+	announcer.To(func(token string, status []byte) { here <- token + " " + string(status) })
 	s := sale.Status{Order: newOrder("a@x.com"), Product: "shirt"}
-	if err := tell.Announce([]sale.Status{s}); err != nil {
+	if err := announcer.Announce([]sale.Status{s}); err != nil {
 		t.Fatal(err)
 	}
 	want := "a=40x=2Ecom " + string(s.AppendJSON(nil))

@@ -17,30 +17,19 @@ import (
 	"firstcome/internal/saletest"
 )
 
-func TestStocksKeepTheContract(t *testing.T) {
+func TestHistoryKeepsTheContract(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		c := w.sell(t, 1, "shirt")
-		open := func(t testing.TB) *broker.Stocks { return openStocks(t, w.connect(t)) }
-		saletest.TestStocks(t, func(*testing.T) saletest.StocksRig {
-			return saletest.StocksRig{
-				Open: func(t testing.TB) sale.Stocks { return open(t) },
-				Seed: func(t testing.TB, s sale.Stock) {
-					if err := openStocks(t, c).Create(within(t), s); err != nil {
+		w.sell(t, 1, "cap") // the bucket, and products that have nothing in it
+		bucket := w.bucket(t)
+		saletest.TestHistory(t, func(*testing.T) saletest.HistoryRig {
+			return saletest.HistoryRig{
+				Open:     func(t testing.TB) sale.History { return broker.NewHistory(w.connect(t)) },
+				Products: [2]sale.ProductID{"shirt", "mug"},
+				Delete: func(t testing.TB, p sale.ProductID) {
+					if err := bucket.Delete(within(t), string(p)); err != nil {
 						t.Fatal(err)
 					}
 				},
-			}
-		})
-	})
-}
-
-func TestLedgerKeepsTheContract(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		w.sell(t, 1, "shirt", "mug")
-		saletest.TestLedger(t, func(*testing.T) saletest.LedgerRig {
-			return saletest.LedgerRig{
-				Open:     func(t testing.TB) sale.Ledger { return openLedger(t, w.connect(t)) },
-				Products: [2]sale.ProductID{"shirt", "mug"},
 			}
 		})
 	})
@@ -68,48 +57,58 @@ func TestQueueKeepsTheContract(t *testing.T) {
 			saletest.TestQueue(t, func(t *testing.T) saletest.QueueRig {
 				n := parts.Add(1)
 				products := [2]sale.ProductID{sale.ProductID(fmt.Sprintf("shirt%d", n)), sale.ProductID(fmt.Sprintf("mug%d", n))}
-				if err := broker.Provision(within(t), c, w.layout(t, 1, products[:]...)); err != nil {
+				if err := broker.Provision(within(t), c, w.layout(1, products[:]...)); err != nil {
 					t.Fatal(err)
 				}
 				t.Parallel() // most of this suite is waiting for redeliveries
 				return saletest.QueueRig{
 					Open: func(t testing.TB, p sale.ProductID) (sale.Queue, func()) {
-						q := broker.NewQueue(w.connect(t), p)
+						q := broker.NewQueue(w.connect(t), p, broker.Witnesses{})
 						return q, q.Close
 					},
 					Publish: func(t testing.TB, p sale.ProductID, data []byte) uint64 {
 						return publish(t, js, p, data)
 					},
+					PublishDesk: func(t testing.TB, p sale.ProductID, data []byte) uint64 {
+						return publishTo(t, js, "desk."+string(p), data)
+					},
 					Products: products,
-					AckWait:  5 * time.Second, TakeOver: 20 * time.Second, // the pin of a holder that died runs out in between
+					AckWait:  w.timing.AckWait, TakeOver: 15 * time.Second, // the pin of a holder that died runs out in between
 				}
 			})
 		})
 	})
 }
 
-func openStocks(t testing.TB, c *broker.Conn) *broker.Stocks {
+// bucket is the stock as an admin can write it.
+func (w *world) bucket(t testing.TB) jetstream.KeyValue {
 	t.Helper()
-	stocks, err := broker.OpenStocks(within(t), c)
+	kv, err := w.admin(t).KeyValue(within(t), "stock")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stocks
+	return kv
 }
 
-func openLedger(t testing.TB, c *broker.Conn) *broker.Ledger {
+// put stores a value by hand, as `nats kv put` does.
+func put(t testing.TB, kv jetstream.KeyValue, p sale.ProductID, value []byte) sale.Seq {
 	t.Helper()
-	ledger, err := broker.OpenLedger(within(t), c)
+	seq, err := kv.Put(within(t), string(p), value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledger
+	return sale.Seq(seq)
 }
 
 // publish stores a queue message as `nats pub` does, and returns its sequence.
 func publish(t testing.TB, js jetstream.JetStream, p sale.ProductID, data []byte) uint64 {
 	t.Helper()
-	ack, err := js.Publish(within(t), "orders."+string(p), data)
+	return publishTo(t, js, "orders."+string(p), data)
+}
+
+func publishTo(t testing.TB, js jetstream.JetStream, subject string, data []byte) uint64 {
+	t.Helper()
+	ack, err := js.Publish(within(t), subject, data)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,37 +8,46 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"firstcome/internal/broker"
 	"firstcome/internal/sale"
 	"firstcome/internal/saletest"
 )
 
-// The messages of the play, for any product: every outcome and both kinds of dead
-// letters, from a stock of four units of which a buyer may have two.
-func playMessages(p sale.ProductID) [][]byte {
+// playMessages are the messages of the play, for any product: every outcome, both kinds
+// of dead letters, and the desk, from a stock of four units of which a buyer may have
+// two.
+func playMessages(p sale.ProductID) []message {
 	line := func(key, email string, quantity int) string {
 		o := newOrder(email)
 		o.ID, o.Quantity = sale.KeyedID(o.Email, p, key), quantity
 		return string(o.AppendLine(nil))
 	}
 	first := line("1", "a@x.com", 1)
-	return [][]byte{
-		[]byte(first + "\n" + line("1", "b@x.com", 2)),
-		[]byte("garbage\n" + line("1", "c@x.com", 2) + "\n" + first),
-		[]byte(`{"quantity":1}`),
-		[]byte(line("1", "d@x.com", 1) + "\n" + line("1", "e@x.com", 1) + "\n" + line("2", "b@x.com", 1)),
+	return []message{
+		{"orders.", first + "\n" + line("1", "b@x.com", 2)},
+		{"orders.", "garbage\n" + line("1", "c@x.com", 2) + "\n" + first},
+		{"orders.", `{"quantity":1}`},
+		{"desk.", `{"do":"supply","units":1}` + "\n" + `{"do":"supply","units":-9}`},
+		{"orders.", line("1", "d@x.com", 1) + "\n" + line("1", "e@x.com", 2) + "\n" + line("2", "b@x.com", 1)},
 	}
 }
 
-const playHistory = `entry 1: a@x.com 1 accepted at 1, b@x.com 2 accepted at 2: 1 of 4 left
-entry 2: c@x.com 2 sold_out at 3, a@x.com 1 duplicate at 0: 1 of 4 left
-entry 3: d@x.com 1 accepted at 4, e@x.com 1 sold_out at 5, b@x.com 1 limit_reached at 6: 0 of 4 left
+type message struct{ prefix, data string }
+
+const playHistory = `link 1, created: : 4 of 4 left
+link 2, orders: a@x.com 1 accepted at 1, b@x.com 2 accepted at 2: 1 of 4 left
+link 3, orders: c@x.com 2 sold_out at 3, a@x.com 1 duplicate at 0: 1 of 4 left
+link 4, orders: : 1 of 4 left
+link 5, desk: supply, supply not-enough: 2 of 5 left
+link 6, orders: d@x.com 1 accepted at 4, e@x.com 2 sold_out at 5, b@x.com 1 limit_reached at 6: 1 of 5 left
 `
 
 // playCalls are the calls that a worker needs for the play, at least.
 var playCalls = map[string]int{
-	saletest.CallNext: 4, saletest.CallLoad: 1, saletest.CallReplace: 3, saletest.CallAppend: 3, saletest.CallAnnounce: 3,
-	saletest.CallBury: 2, saletest.CallAck: 4,
+	saletest.CallNext: 5, saletest.CallRead: 2, saletest.CallAppend: 5, saletest.CallAnnounce: 5,
+	saletest.CallBury: 2, saletest.CallAck: 5,
 }
 
 // TestFaultsLeaveTheSameHistory lets every call of a worker on the real broker
@@ -65,13 +74,9 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 			}
 		}
 	}
-	layout := w.layout(t, 4)
+	layout := w.layout(4)
 	for _, trial := range trials {
-		stock, err := sale.NewStock(trial.product, 4, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		layout.Products = append(layout.Products, stock)
+		layout.Products = append(layout.Products, broker.Product{ID: trial.product, Supply: 4, LimitPerBuyer: 2})
 	}
 	c := w.connect(t)
 	if err := broker.Provision(within(t), c, layout); err != nil {
@@ -79,8 +84,8 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 	}
 	js := w.admin(t)
 	for _, trial := range trials {
-		for _, data := range playMessages(trial.product) {
-			if _, err := js.PublishAsync("orders."+string(trial.product), data); err != nil {
+		for _, m := range playMessages(trial.product) {
+			if _, err := js.PublishAsync(m.prefix+string(trial.product), []byte(m.data)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -91,10 +96,9 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 		t.Fatal("not everything was published")
 	}
 	// One instance stays and takes over whatever another one leaves.
-	stays := follow(t, w.connect(t))
+	survivor, dying := w.connect(t), w.connect(t)
+	stays := follow(t, survivor)
 	stays.caughtUp(t)
-	survivor := newCrew(t, w.connect(t))
-	dying := newCrew(t, w.connect(t))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
@@ -118,66 +122,137 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 		life, die := context.WithCancel(ctx)
 		f.OnCrash = die
 		faults = append(faults, f)
-		book := sale.NewBook(100) // of its own, with its own decisions only
-		first := dying.worker(trial.product, book, book.Entries)
-		q := first.Queue.(*broker.Queue)
-		first.Queue, first.Stocks, first.Ledger = f.Queue(q), f.Stocks(first.Stocks), f.Ledger(first.Ledger)
+		first, q := newWorker(dying, trial.product, sale.NewBook(100)) // without a feed
+		first.Queue, first.History = f.Queue(q), f.History(first.History)
 		first.DeadLetters, first.Announcer = f.DeadLetters(first.DeadLetters), f.Announcer(first.Announcer)
-		second := survivor.worker(trial.product, stays.book, stays.shop.Entries)
+		second, secondQueue := newWorker(survivor, trial.product, stays.book)
 		workers.Go(func() {
 			defer die()
 			run(life, first, q)
 			if ctx.Err() == nil {
-				run(ctx, second, second.Queue.(*broker.Queue))
+				run(ctx, second, secondQueue)
 			}
 		})
 	}
+	const links = 6
 	eventually(t, "everything is decided", func() bool {
-		return !slices.ContainsFunc(trials, func(tr trial) bool { return stays.book.Entries(tr.product) < 3 })
+		return !slices.ContainsFunc(trials, func(tr trial) bool { return stays.links(tr.product) < links })
 	})
-	eventually(t, "the queue is empty", func() bool {
-		s, err := js.Stream(within(t), "ORDERS")
-		return err == nil && s.CachedInfo().State.Msgs == 0
-	})
-	eventually(t, "the ledger is written", func() bool {
-		s, err := js.Stream(within(t), "LEDGER")
-		return err == nil && s.CachedInfo().State.Msgs >= uint64(3*len(trials))
-	})
+	w.wantDrained(t)
 
-	history := map[sale.ProductID]string{}
-	for _, m := range w.read(t, "LEDGER") {
-		e, err := sale.DecodeEntry(m.Data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		history[e.Product] += entryString(e)
-	}
 	letters := map[sale.ProductID][]string{}
 	for _, l := range w.letters(t) {
 		letters[l.Product] = append(letters[l.Product], fmt.Sprintf("line %d %q", l.Line, l.Raw))
 	}
 	for i, trial := range trials {
 		what := fmt.Sprintf("%s %d, fault %d (calls: %s)", trial.call, trial.nth, trial.fault, strings.Join(faults[i].Calls(), " "))
-		if got := history[trial.product]; got != playHistory {
-			t.Errorf("%s: the history is\n%s", what, got)
+		history, foreign := w.history(t, trial.product)
+		if history != playHistory || foreign != 0 {
+			t.Errorf("%s: %d foreign values, and the history is\n%s", what, foreign, history)
 		}
 		if got := strings.Join(letters[trial.product], ", "); got != `line 1 "garbage", line 1 "{\"quantity\":1}"` {
 			t.Errorf("%s: the dead letters are %s", what, got)
-		}
-		if stock, _, err := openStocks(t, c).Load(within(t), trial.product); err != nil || stock.Available != 0 || stock.Sold != 4 || stock.Entries != 3 {
-			t.Errorf("%s: the stock is %+v, %v", what, stock, err)
 		}
 		if trial.call != "" && !slices.Contains(faults[i].Calls(), trial.call) {
 			t.Errorf("%s: no such call", what)
 		}
 	}
-	wantFindings(t, w)
 }
 
-func entryString(e *sale.Entry) string {
-	var orders []string
-	for _, o := range e.Orders {
-		orders = append(orders, fmt.Sprintf("%s %d %s at %d", o.Email, o.Quantity, o.Outcome, o.Place))
+// history shows what the bucket holds of a product.
+func (w *world) history(t testing.TB, p sale.ProductID) (history string, foreign int) {
+	t.Helper()
+	links, foreign := w.chain(t, p)
+	for _, l := range links {
+		history += linkString(l)
 	}
-	return fmt.Sprintf("entry %d: %s: %d of %d left\n", e.N, strings.Join(orders, ", "), e.Available, e.Supplied)
+	return history, foreign
+}
+
+// wantDrained waits until every message was acknowledged.
+func (w *world) wantDrained(t testing.TB) {
+	t.Helper()
+	js := w.admin(t)
+	eventually(t, "the queue is empty", func() bool {
+		s, err := js.Stream(within(t), "ORDERS")
+		return err == nil && s.CachedInfo().State.Msgs == 0
+	})
+}
+
+// A message that is redelivered after what the desk said meanwhile is decided before it,
+// and again where the next instance dies, too (P2, P4).
+func TestRestockBetweenCrashAndRedelivery(t *testing.T) {
+	w := on(t, one)
+	type trial struct {
+		product sale.ProductID
+		crashes [2]saletest.Fault
+		calls   [2]string
+	}
+	var trials []trial
+	for _, first := range []string{saletest.CallAppend, saletest.CallAck} {
+		for _, second := range []string{saletest.CallAppend, saletest.CallAck} {
+			for _, fault := range []saletest.Fault{saletest.CrashBefore, saletest.CrashAfter} {
+				p := sale.ProductID(fmt.Sprintf("p%d", len(trials)))
+				trials = append(trials, trial{p, [2]saletest.Fault{fault, saletest.CrashBefore}, [2]string{first, second}})
+			}
+		}
+	}
+	var products []sale.ProductID
+	for _, trial := range trials {
+		products = append(products, trial.product)
+	}
+	w.sell(t, 1, products...)
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, trial := range trials {
+		c, js := w.connect(t), w.admin(t)
+		all.Go(func() {
+			p := trial.product
+			publish(t, js, p, lines([]sale.Order{newOrder("a@x.com"), newOrder("b@x.com")}))
+			for n, call := range trial.calls {
+				dieAt(t, c, p, call, trial.crashes[n])
+				publishTo(t, js, "desk."+string(p), []byte(`{"do":"supply","units":1}`))
+			}
+			publish(t, js, p, lines([]sale.Order{newOrder("c@x.com")}))
+			stop := workOn(t, c, p, sale.NewBook(100))
+			waitDrained(t, js, p)
+			stop()
+			const want = `link 1, created: : 1 of 1 left
+link 2, orders: a@x.com 1 accepted at 1, b@x.com 1 sold_out at 2: 0 of 1 left
+link 3, desk: supply: 1 of 2 left
+link 4, desk: supply: 2 of 3 left
+link 5, orders: c@x.com 1 accepted at 3: 1 of 3 left
+`
+			if history, foreign := w.history(t, p); history != want || foreign != 0 {
+				t.Errorf("%+v: %d foreign values, and the history is\n%s", trial, foreign, history)
+			}
+		})
+	}
+}
+
+// dieAt runs a worker until it dies at its first such call.
+func dieAt(t testing.TB, c *broker.Conn, p sale.ProductID, call string, fault saletest.Fault) {
+	t.Helper()
+	ctx, die := context.WithCancel(within(t))
+	defer die()
+	f := &saletest.Faults{OnCrash: die, Plan: func(_ int, now string) saletest.Fault {
+		if now == call {
+			return fault
+		}
+		return saletest.Pass
+	}}
+	worker, q := newWorker(c, p, sale.NewBook(100))
+	worker.Queue, worker.History = f.Queue(q), f.History(worker.History)
+	worker.Run(ctx)
+	q.Close()
+	_ = q.Unpin(within(t)) // as if its pin had run out
+}
+
+// waitDrained waits until every message of one product was acknowledged.
+func waitDrained(t testing.TB, js jetstream.JetStream, p sale.ProductID) {
+	t.Helper()
+	eventually(t, string(p)+" is drained", func() bool {
+		consumer, err := js.Consumer(within(t), "ORDERS", string(p))
+		return err == nil && consumer.CachedInfo().NumPending == 0 && consumer.CachedInfo().NumAckPending == 0
+	})
 }

@@ -11,32 +11,24 @@ import (
 	"firstcome/internal/sale"
 )
 
-// unwatched is a sale.Observer that looks away.
+// unwatched is a sale.Observer that notes nothing.
 type unwatched struct{}
 
 func (unwatched) Decided(sale.ProductID, []sale.Outcome, time.Duration) {}
 func (unwatched) Redelivered(sale.ProductID)                            {}
 func (unwatched) Conflict(sale.ProductID)                               {}
 
-// crew is what an instance's workers share.
-type crew struct {
-	conn   *broker.Conn
-	stocks *broker.Stocks
-	ledger *broker.Ledger
-}
-
-func newCrew(t testing.TB, c *broker.Conn) *crew {
-	t.Helper()
-	return &crew{c, openStocks(t, c), openLedger(t, c)}
-}
-
-func (c *crew) worker(p sale.ProductID, book *sale.Book, newest func(sale.ProductID) uint64) *sale.Worker {
-	return &sale.Worker{
-		Product: p, Queue: broker.NewQueue(c.conn, p), Stocks: c.stocks, Ledger: c.ledger, Book: book,
-		Announcer: broker.NewAnnouncer(c.conn), DeadLetters: broker.NewDeadLetters(c.conn),
-		Beat: broker.Beat, StepTimeout: 2 * time.Second, Now: time.Now, Observer: unwatched{},
-		Newest: func() uint64 { return newest(p) }, Log: slog.New(slog.DiscardHandler),
+// newWorker makes a product's worker, and its queue with the witnesses that an instance
+// gives it.
+func newWorker(c *broker.Conn, p sale.ProductID, book *sale.Book) (*sale.Worker, *broker.Queue) {
+	w := &sale.Worker{
+		Product: p, Name: "test", History: broker.NewHistory(c), Book: book,
+		Announcer: broker.NewAnnouncer(c), DeadLetters: broker.NewDeadLetters(c),
+		Beat: c.Beat(), StepTimeout: 2 * time.Second, Now: time.Now, Observer: unwatched{}, Log: slog.New(slog.DiscardHandler),
 	}
+	q := broker.NewQueue(c, p, broker.Witnesses{Newest: w.Newest})
+	w.Queue = q
+	return w, q
 }
 
 // work decides a product on another instance, until the test ends or stop is called.
@@ -45,14 +37,19 @@ func (w *world) work(t testing.TB, p sale.ProductID) (stop func()) {
 	c := w.connect(t)
 	r := follow(t, c)
 	r.caughtUp(t)
-	worker := newCrew(t, c).worker(p, r.book, r.shop.Entries)
+	return workOn(t, c, p, r.book)
+}
+
+// workOn decides a product on this connection and book.
+func workOn(t testing.TB, c *broker.Conn, p sale.ProductID, book *sale.Book) (stop func()) {
+	t.Helper()
+	worker, q := newWorker(c, p, book)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { worker.Run(ctx) })
 	stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
-		q := worker.Queue.(*broker.Queue)
 		q.Close()
 		if err := q.Unpin(within(t)); err != nil {
 			t.Errorf("unpin: %v", err)

@@ -17,16 +17,30 @@ func benchGroup(n int) *Message {
 	return m
 }
 
-// benchEntry is the entry of such a group, all accepted.
-func benchEntry(n int, number uint64) *Entry {
-	lines := benchGroup(n).Lines()
-	outcomes := make([]Outcome, len(lines))
-	for i := range outcomes {
-		outcomes[i] = Accepted
+// benchHead is the head of a product with all that there can be.
+func benchHead() Head {
+	return Head{Stock: newStock(MaxUnits, 0), N: 1, Hash: HashOf(nil), Queue: Position{Epoch: testEpoch}}
+}
+
+// benchLink is the link after h of such a group, all accepted.
+func benchLink(h *Head, n int) *Link {
+	m := benchGroup(n)
+	link, _ := h.Decide(&naivePast{}, m, m.Lines(), "bench", testTime)
+	return link
+}
+
+// benchChain are the values of a product whose groups are all accepted.
+func benchChain(groups int) [][]byte {
+	first, _ := NewProduct("tshirt", MaxUnits, 0, testEpoch, testTime)
+	values := [][]byte{first.Encode()}
+	head := Head{Stock: Stock{Product: "tshirt"}}
+	head.follow(first, HashOf(values[0]))
+	for n := range groups {
+		link := benchLink(&head, n*500)
+		values = append(values, link.Encode())
+		head.follow(link, HashOf(values[n+1]))
 	}
-	decided := number * uint64(len(lines))
-	return &Entry{Product: "tshirt", Head: Head{Epoch: testEpoch, Seq: number, N: number, Supplied: MaxUnits, Decided: decided, DecidedAt: testTime},
-		Orders: entryOrders(lines, outcomes, decided)}
+	return values
 }
 
 // perOrder reports a group's time by the order.
@@ -37,17 +51,17 @@ func perOrder(b *testing.B, orders int) {
 func BenchmarkDecide500(b *testing.B) {
 	lines := benchGroup(0).Lines()
 	book := NewBook(1 << 20)
-	for n := range 200 { // a past of 100,000 orders
-		if err := book.Apply(benchEntry(1_000_000+n*500, uint64(n+1))); err != nil {
+	for n, value := range benchChain(200) { // a past of 100,000 orders
+		if err := book.Apply("tshirt", Seq(n+1), value); err != nil {
 			b.Fatal(err)
 		}
 	}
+	for i := range lines { // which are others
+		lines[i].Order.ID[0] = 'x'
+	}
 	for _, limit := range []int64{0, 2} {
 		b.Run(fmt.Sprintf("limit=%d", limit), func(b *testing.B) {
-			stock, err := NewStock("tshirt", MaxUnits, limit)
-			if err != nil {
-				b.Fatal(err)
-			}
+			stock := newStock(MaxUnits, limit)
 			b.ReportAllocs()
 			for b.Loop() {
 				Decide(stock, book, lines)
@@ -67,51 +81,48 @@ func BenchmarkLines500(b *testing.B) {
 	perOrder(b, 500)
 }
 
-func BenchmarkEntryEncode500(b *testing.B) {
-	e := benchEntry(0, 1)
-	b.SetBytes(int64(len(e.Encode())))
+func BenchmarkLinkEncode500(b *testing.B) {
+	h := benchHead()
+	link := benchLink(&h, 0)
+	b.SetBytes(int64(len(link.Encode())))
 	b.ReportAllocs()
 	for b.Loop() {
-		e.Encode()
+		link.Encode()
 	}
 	perOrder(b, 500)
 }
 
-func BenchmarkDecodeEntry500(b *testing.B) {
-	data := benchEntry(0, 1).Encode()
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := DecodeEntry(data); err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkContinue500 reads and hashes, by the quick reader and by the general one.
+func BenchmarkContinue500(b *testing.B) {
+	h := benchHead()
+	value := benchLink(&h, 0).Encode()
+	for name, value := range map[string][]byte{"own": value, "any": append(value, ' ')} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(value)))
+			b.ReportAllocs()
+			for b.Loop() {
+				head := h
+				if _, err := head.Continue(value); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perOrder(b, 500)
+		})
 	}
-	perOrder(b, 500)
-}
-
-func BenchmarkAudit500(b *testing.B) {
-	data := benchEntry(0, 1).Encode()
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		NewAudit("tshirt", nil).Entry(1, data)
-	}
-	perOrder(b, 500)
 }
 
 // BenchmarkBookApply fills a book with a million orders of as many buyers, as an
 // instance does at its start, and tells what each costs in time and memory.
 func BenchmarkBookApply(b *testing.B) {
 	const orders = 1_000_000
+	values := benchChain(orders / 500)
+	b.ResetTimer()
 	var bytes float64
 	for range b.N {
 		before := heap()
 		book := NewBook(orders)
-		for n := range orders / 500 {
-			b.StopTimer()
-			e := benchEntry(n*500, uint64(n+1))
-			b.StartTimer()
-			if err := book.Apply(e); err != nil {
+		for n, value := range values {
+			if err := book.Apply("tshirt", Seq(n+1), value); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -414,7 +414,6 @@ func (b *Book) Renew(epoch string) {
 	defer b.mu.Unlock()
 	for _, s := range b.indexed {
 		b.renew(s, epoch)
-		b.show(s)
 	}
 }
 
@@ -422,6 +421,7 @@ func (b *Book) renew(s *shelf, epoch string) {
 	if s.epoch != epoch {
 		b.queued.Add(-int64(len(s.waiting)))
 		s.epoch, s.expected, s.waiting, s.pauses, s.served = epoch, 0, nil, 0, s.issued
+		b.show(s)
 	}
 }
 

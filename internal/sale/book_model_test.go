@@ -14,9 +14,24 @@ import (
 // naiveBook is the book as one would write it down: lists, searched through.
 type naiveBook struct {
 	orders  []*naiveOrder // as they were first heard of
-	entries map[ProductID][]*Entry
-	tickets map[ProductID][]ticket // of those who wait, first in line first
-	expects map[ProductID]place    // the newest message expected
+	folds   map[ProductID]*naiveFold
+	expects map[ProductID]Position // the newest message expected
+}
+
+// naiveFold is what is known of one product.
+type naiveFold struct {
+	known   bool // from its first link or message on
+	links   []*Link
+	at      Seq // of the newest link
+	seen    Seq
+	foreign uint64
+	waiting []naiveMessage
+	tickets []ticket // of those who wait, first in line first
+}
+
+type naiveMessage struct {
+	Position
+	pauses bool
 }
 
 type naiveOrder struct {
@@ -25,18 +40,16 @@ type naiveOrder struct {
 }
 
 type ticket struct {
-	place
+	Position
 	order *naiveOrder
 }
 
-// place is a message's.
-type place struct {
-	epoch string
-	seq   uint64
-}
-
-func newNaiveBook() *naiveBook {
-	return &naiveBook{entries: map[ProductID][]*Entry{}, tickets: map[ProductID][]ticket{}, expects: map[ProductID]place{}}
+func newNaiveBook(products []ProductID) *naiveBook {
+	n := &naiveBook{folds: map[ProductID]*naiveFold{}, expects: map[ProductID]Position{}}
+	for _, p := range products {
+		n.folds[p] = &naiveFold{}
+	}
+	return n
 }
 
 func (n *naiveBook) find(id OrderID, product ProductID) *naiveOrder {
@@ -54,35 +67,71 @@ func (n *naiveBook) push(o Order, product ProductID) *naiveOrder {
 	return added
 }
 
-func (n *naiveBook) head(product ProductID) Head {
-	if e := n.entries[product]; len(e) > 0 {
-		return e[len(e)-1].Head
+// newestLink is the product's, one of nothing while there is none.
+func (n *naiveBook) newestLink(product ProductID) *Link {
+	if links := n.folds[product].links; len(links) > 0 {
+		return links[len(links)-1]
 	}
-	return Head{}
+	return &Link{Stock: Stock{Product: product}}
+}
+
+// renew is what Book.Renew does for one product.
+func (n *naiveBook) renew(product ProductID, epoch string) {
+	if n.expects[product].Epoch != epoch {
+		n.expects[product] = Position{Epoch: epoch}
+		n.folds[product].tickets, n.folds[product].waiting = nil, nil
+	}
 }
 
 func (n *naiveBook) expect(m *Message, lines []Line) {
-	if n.expects[m.Product].epoch != m.Epoch {
-		n.expects[m.Product], n.tickets[m.Product] = place{m.Epoch, 0}, nil
-	}
-	head := n.head(m.Product)
-	if m.Seq <= n.expects[m.Product].seq || head.Epoch == m.Epoch && m.Seq <= head.Seq {
+	f := n.folds[m.Product]
+	f.known = true
+	n.renew(m.Product, m.Epoch)
+	settled := n.newestLink(m.Product).Queue
+	if m.Seq <= n.expects[m.Product].Seq || settled.Epoch == m.Epoch && m.Seq <= settled.Seq {
 		return
 	}
-	n.expects[m.Product] = place{m.Epoch, m.Seq}
+	n.expects[m.Product] = m.Position()
+	pauses := false
 	for _, l := range lines {
-		if l.Err == nil && n.find(l.Order.ID, m.Product) == nil {
-			n.tickets[m.Product] = append(n.tickets[m.Product], ticket{place{m.Epoch, m.Seq}, n.push(l.Order, m.Product)})
+		switch {
+		case l.Err != nil:
+		case m.Desk:
+			pauses = pauses || l.Desk.Paused != nil && *l.Desk.Paused
+		default:
+			o := n.find(l.Order.ID, m.Product)
+			if o == nil {
+				o = n.push(l.Order, m.Product)
+			}
+			holds := func(t ticket) bool { return t.order == o }
+			if o.status.Outcome == Pending && !slices.ContainsFunc(f.tickets, holds) {
+				f.tickets = append(f.tickets, ticket{m.Position(), o})
+			}
 		}
 	}
+	f.waiting = append(f.waiting, naiveMessage{m.Position(), pauses})
 }
 
-func (n *naiveBook) apply(e *Entry) {
-	if e.N <= n.head(e.Product).N {
-		return
+// apply returns what the book has to tell of it, if anything. Values before the first
+// link leave nothing behind: any name can be made up.
+func (n *naiveBook) apply(product ProductID, r revision) (told string) {
+	f := n.folds[product]
+	if r.seq <= f.seen {
+		return ""
 	}
-	for _, o := range e.Orders {
-		known := n.find(o.ID, e.Product)
+	f.known = f.known || r.link != nil
+	if f.known {
+		f.seen = r.seq
+	}
+	if r.link == nil {
+		if f.known {
+			f.foreign++
+		}
+		return fmt.Sprintf("%s at %d is foreign: true", product, r.seq)
+	}
+	f.at = r.seq
+	for _, o := range r.link.Orders {
+		known := n.find(o.ID, product)
 		if !o.Outcome.Final() || known != nil && known.status.Outcome != Pending {
 			continue
 		}
@@ -91,12 +140,31 @@ func (n *naiveBook) apply(e *Entry) {
 			known = nil
 		}
 		if known == nil {
-			known = n.push(o.Order, e.Product)
+			known = n.push(o.Order, product)
 		}
-		known.status = Status{o.Order, e.Product, o.Outcome, o.Place, e.DecidedAt}
+		known.status = Status{o.Order, product, o.Outcome, o.Place, r.link.At}
 	}
-	n.entries[e.Product] = append(n.entries[e.Product], e)
-	n.tickets[e.Product] = slices.DeleteFunc(n.tickets[e.Product], func(t ticket) bool { return t.epoch == e.Epoch && t.seq <= e.Seq })
+	f.links = append(f.links, r.link)
+	settled := func(p Position) bool { return p.Epoch == r.link.Queue.Epoch && p.Seq <= r.link.Queue.Seq }
+	f.tickets = slices.DeleteFunc(f.tickets, func(t ticket) bool { return settled(t.Position) })
+	f.waiting = slices.DeleteFunc(f.waiting, func(m naiveMessage) bool { return settled(m.Position) })
+	return fmt.Sprintf("%s %d %s", product, r.link.N, HashOf(r.value))
+}
+
+// settled is what Book.Settled tells.
+func (n *naiveBook) settled(m *Message, lines []Line) (told []Status, unknown int) {
+	newest := n.newestLink(m.Product)
+	for _, l := range lines {
+		switch {
+		case l.Err != nil:
+		case m.Desk && !n.steered(l.Desk.ID, m.Product), !m.Desk && !n.decided(l.Order.ID, m.Product):
+			return nil, l.N
+		}
+	}
+	if newest.Queue == m.Position() {
+		told = newest.Statuses()
+	}
+	return told, 0
 }
 
 func (n *naiveBook) newest(e Email) []Status {
@@ -121,10 +189,10 @@ func (n *naiveBook) recent(e Email, max int) (found []Status) {
 
 func (n *naiveBook) waits(e Email) map[ProductID]Wait {
 	waits := map[ProductID]Wait{}
-	for product, tickets := range n.tickets {
-		for ahead, t := range tickets {
+	for product, f := range n.folds {
+		for ahead, t := range f.tickets {
 			if s := t.order.status; s.Email == e && s.Outcome == Pending && !t.order.void {
-				waits[product] = Wait{product, uint64(ahead), n.head(product).Decided}
+				waits[product] = Wait{product, uint64(ahead), n.newestLink(product).Decided}
 				break
 			}
 		}
@@ -133,8 +201,8 @@ func (n *naiveBook) waits(e Email) map[ProductID]Wait {
 }
 
 func (n *naiveBook) got(e Email, product ProductID) (units int64) {
-	for _, entry := range n.entries[product] {
-		for _, o := range entry.Orders {
+	for _, l := range n.folds[product].links {
+		for _, o := range l.Orders {
 			if o.Email == e && o.Outcome == Accepted {
 				units += int64(o.Quantity)
 			}
@@ -144,81 +212,152 @@ func (n *naiveBook) got(e Email, product ProductID) (units int64) {
 }
 
 func (n *naiveBook) decided(id OrderID, product ProductID) bool {
-	for _, entry := range n.entries[product] {
-		if slices.ContainsFunc(entry.Orders, func(o EntryOrder) bool { return o.ID == id && o.Outcome.Final() }) {
-			return true
-		}
-	}
-	return false
-}
-
-// queued is a message and what became of it: nil if all its lines are dead.
-type queued struct {
-	m     Message
-	lines []Line
-	entry *Entry
-}
-
-// genSale is the queue of one product, in two epochs, with its ledger.
-func genSale(product ProductID, ids, buyers int) *rapid.Generator[[]queued] {
-	return rapid.Custom(func(t *rapid.T) []queued {
-		stock, err := NewStock(product, rapid.Int64Range(0, 30).Draw(t, "supplied"), rapid.Int64Range(0, 4).Draw(t, "limit"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		past := history{product: product}
-		var sale []queued
-		for epoch := range rapid.IntRange(1, 2).Draw(t, "epochs") {
-			seq := uint64(0)
-			for range rapid.IntRange(0, 8).Draw(t, "messages") {
-				seq += rapid.Uint64Range(1, 3).Draw(t, "step") // other products' messages lie between
-				q := queued{m: Message{Product: product, Epoch: fmt.Sprintf("epoch %d", epoch), Seq: seq},
-					lines: genLines(genOrder(ids, buyers, 3), 4).Draw(t, "lines")}
-				if !allDead(q.lines) {
-					next, outcomes := Decide(stock, &past, q.lines)
-					next.Entries++
-					head := Head{Epoch: q.m.Epoch, Seq: seq, N: next.Entries, Prev: stock.LedgerHead, Supplied: next.Supplied,
-						Available: next.Available, Decided: next.Decided, DecidedAt: genInstant().Draw(t, "decided at")}
-					next.Last = &Last{Head: head, Outcomes: outcomes, Orders: entryOrders(q.lines, outcomes, next.Decided)}
-					q.entry = next.Entry()
-					next.LedgerHead = hashEntry(q.entry.Encode())
-					for i, o := range outcomes {
-						if o.Final() {
-							past.orders = append(past.orders, decidedOrder{Order: q.lines[i].Order, outcome: o})
-						}
-					}
-					stock = next
-				}
-				sale = append(sale, q)
-			}
-		}
-		return sale
+	return slices.ContainsFunc(n.folds[product].links, func(l *Link) bool {
+		return slices.ContainsFunc(l.Orders, func(o DecidedOrder) bool { return o.ID == id && o.Outcome.Final() })
 	})
 }
 
-// The queue's feed and the ledger's feed reach an instance in any interleaving,
-// with repetitions, with gaps in the queue's, late or not at all. After each step
-// the book answers what the lists answer.
+func (n *naiveBook) steered(id OrderID, product ProductID) bool {
+	return slices.ContainsFunc(n.folds[product].links, func(l *Link) bool {
+		return slices.ContainsFunc(l.Desk, func(d DecidedLine) bool { return d.ID == id })
+	})
+}
+
+// queued is a message as the queue's feed brings it.
+type queued struct {
+	m     Message
+	lines []Line
+}
+
+// revision is a stored value, of no link if it was put by hand.
+type revision struct {
+	seq   Seq
+	value []byte
+	link  *Link
+}
+
+// sold is the queue of one product, in two epochs, and its history.
+type sold struct {
+	queue     []queued
+	revisions []revision
+}
+
+// genSale draws a queue and its history. What the first queue held last was not decided
+// when it was replaced, and comes again in the second one.
+func genSale(product ProductID, ids, buyers int) *rapid.Generator[*sold] {
+	return rapid.Custom(func(t *rapid.T) *sold {
+		s := &sold{}
+		past, head, at := &naivePast{product: product}, Head{Stock: Stock{Product: product}}, Seq(0)
+		store := func(value []byte, link *Link) {
+			at += Seq(rapid.IntRange(1, 3).Draw(t, "step")) // other products' revisions lie between
+			s.revisions = append(s.revisions, revision{at, value, link})
+		}
+		foreign := func() {
+			for rapid.IntRange(0, 7).Draw(t, "by hand") == 0 {
+				values := [][]byte{nil, []byte("garbage")}
+				for _, r := range s.revisions {
+					values = append(values, r.value)
+				}
+				store(rapid.SampledFrom(values).Draw(t, "value"), nil)
+			}
+		}
+		decide := func(q *queued) {
+			foreign()
+			link, _ := head.Decide(past, &q.m, q.lines, "a", genInstant().Draw(t, "decided at"))
+			for _, o := range link.Orders {
+				past.orders = append(past.orders, pastOrder{Order: o.Order, outcome: o.Outcome})
+			}
+			for _, d := range link.Desk {
+				past.lines = append(past.lines, d.ID)
+			}
+			value := link.Encode()
+			head.follow(link, HashOf(value))
+			store(value, link)
+		}
+		foreign()
+		first, err := NewProduct(product, rapid.Int64Range(0, 30).Draw(t, "supplied"), rapid.Int64Range(0, 4).Draw(t, "limit"), testEpoch, testTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head.follow(first, HashOf(first.Encode()))
+		store(first.Encode(), first)
+		var lost []queued
+		for _, epoch := range []string{testEpoch, laterEpoch}[:rapid.IntRange(1, 2).Draw(t, "epochs")] {
+			seq := uint64(0)
+			for range rapid.IntRange(0, 8).Draw(t, "messages") {
+				var q queued
+				if len(lost) > 0 {
+					q, lost = lost[0], lost[1:]
+					q.m.Epoch, seq = epoch, q.m.Seq
+				} else {
+					seq += rapid.Uint64Range(1, 3).Draw(t, "step") // other products' messages lie between
+					q.m = Message{Product: product, Epoch: epoch, Seq: seq, Desk: rapid.IntRange(0, 3).Draw(t, "desk") == 0}
+					if q.m.Desk {
+						q.lines = genDeskLines(genDeskLine(5), 3).Draw(t, "lines")
+					} else {
+						q.lines = genLines(genOrder(ids, buyers, 3), 4).Draw(t, "lines")
+					}
+				}
+				s.queue = append(s.queue, q)
+			}
+			n := len(s.queue)
+			for n > 0 && s.queue[n-1].m.Epoch == epoch && rapid.IntRange(0, 2).Draw(t, "lost") == 0 {
+				n--
+			}
+			lost = slices.Clone(s.queue[n:])
+			for i := range s.queue[:n] {
+				if s.queue[i].m.Epoch == epoch {
+					decide(&s.queue[i])
+				}
+			}
+		}
+		foreign()
+		return s
+	})
+}
+
+// The queue's feed and the history's feed reach an instance in any interleaving, with
+// repetitions, with gaps in the queue's, late or not at all; and its own worker brings
+// links besides. After each step the book answers what the lists answer.
 func TestBookIsTheNaiveBook(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		products := []ProductID{"tshirt", "mug"}
-		sales := map[ProductID][]queued{}
+		sales := map[ProductID]*sold{}
 		expected, applied := map[ProductID]int{}, map[ProductID]int{}
 		for _, p := range products {
 			sales[p] = genSale(p, 14, 4).Draw(t, "sale")
 		}
-		book, naive := NewBook(10), newNaiveBook()
+		book, naive := NewBook(10), newNaiveBook(products)
+		var heard, want []string
+		book.OnApply(func(p ProductID, h Head) { heard = append(heard, fmt.Sprintf("%s %d %s", p, h.N, h.Hash)) })
+		book.OnForeign(func(p ProductID, seq Seq, err error) {
+			heard = append(heard, fmt.Sprintf("%s at %d is foreign: %v", p, seq, errors.Is(err, ErrNoLink)))
+		})
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			p := rapid.SampledFrom(products).Draw(t, "product")
-			queue := sales[p]
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			case 0, 1, 2, 3: // the next message, now and then with one left out
+			queue, revisions := sales[p].queue, sales[p].revisions
+			bring := func(r revision) {
+				var err error
+				if r.link != nil && rapid.Bool().Draw(t, "own") {
+					err = book.applyOwn(r.seq, r.link, HashOf(r.value))
+				} else {
+					err = book.Apply(p, r.seq, r.value)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if told := naive.apply(p, r); told != "" {
+					want = append(want, told)
+				}
+			}
+			switch rapid.IntRange(0, 20).Draw(t, "step") {
+			case 0, 1, 2, 3, 4, 5, 6, 7: // the next message, now and then with one left out
 				if next := expected[p] + rapid.IntRange(0, 3).Draw(t, "left out")/3; next < len(queue) {
 					book.Expect(&queue[next].m, queue[next].lines)
 					naive.expect(&queue[next].m, queue[next].lines)
 					expected[p] = next + 1
 				}
-			case 4: // an earlier one again, in the same epoch
+			case 8, 9: // an earlier one again, in the same epoch
 				if n := expected[p]; n > 0 {
 					again := rapid.IntRange(0, n-1).Draw(t, "again")
 					if queue[again].m.Epoch == queue[n-1].m.Epoch {
@@ -226,50 +365,79 @@ func TestBookIsTheNaiveBook(t *testing.T) {
 						naive.expect(&queue[again].m, queue[again].lines)
 					}
 				}
-			case 5: // an entry again
+			case 10: // word of the queue that is now
+				book.Renew(laterEpoch)
+				for _, p := range products {
+					naive.renew(p, laterEpoch)
+				}
+			case 11, 12: // a revision again
 				if n := applied[p]; n > 0 {
-					if e := queue[rapid.IntRange(0, n-1).Draw(t, "again")].entry; e != nil {
-						apply(t, book, naive, e)
-					}
+					bring(revisions[rapid.IntRange(0, n-1).Draw(t, "again")])
 				}
 			default:
-				if n := applied[p]; n < len(queue) {
-					if e := queue[n].entry; e != nil {
-						apply(t, book, naive, e)
-					}
+				if n := applied[p]; n < len(revisions) {
+					bring(revisions[n])
 					applied[p]++
 				}
 			}
+			if !slices.Equal(heard, want) {
+				t.Fatalf("the book told of %q, want %q", heard, want)
+			}
 			compareBooks(t, book, naive, products)
+			for _, q := range queue {
+				if !naive.folds[p].known {
+					break // nothing can be settled yet
+				}
+				got, unknown := book.Settled(&q.m, q.lines)
+				if want, wantUnknown := naive.settled(&q.m, q.lines); unknown != wantUnknown || !sameStatuses(got, want) {
+					t.Fatalf("message %+v came to %+v, line %d is unknown; want %+v, %d", q.m, got, unknown, want, wantUnknown)
+				}
+			}
 		}
 	})
-}
-
-func apply(t *rapid.T, book *Book, naive *naiveBook, e *Entry) {
-	if err := book.Apply(e); err != nil {
-		t.Fatal(err)
-	}
-	naive.apply(e)
 }
 
 func compareBooks(t *rapid.T, book *Book, naive *naiveBook, products []ProductID) {
 	if book.Len() != len(naive.orders) || book.Full() != (len(naive.orders) >= 10) {
 		t.Fatalf("%d orders, full %v; want %d", book.Len(), book.Full(), len(naive.orders))
 	}
-	for _, p := range products {
-		head := naive.head(p)
-		epoch, seq := book.Settled(p)
-		if book.Entries(p) != head.N || epoch != head.Epoch || seq != head.Seq {
-			t.Fatalf("%s is at entry %d, message %d of %q; want %+v", p, book.Entries(p), seq, epoch, head)
+	queued, listed := 0, []Product{}
+	for _, p := range slices.Sorted(slices.Values(products)) {
+		f, newest := naive.folds[p], naive.newestLink(p)
+		queued += len(f.waiting)
+		head, seen := book.Head(p)
+		if head.N != newest.N || seen != f.seen || head.Queue != newest.Queue || !reflect.DeepEqual(head.Stock, newest.Stock) || !head.At.Equal(newest.At) || head.By != newest.By {
+			t.Fatalf("%s is at revision %d, %+v; want %d, %+v", p, seen, head, f.seen, newest)
 		}
-		if got, want := book.Waiting(p), uint64(len(naive.tickets[p])); got != want {
-			t.Fatalf("%d wait for %s, want %d", got, p, want)
+		if book.Foreign(p) != f.foreign || book.Stopped(p) != nil {
+			t.Fatalf("%s has %d foreign values, want %d; it is stopped: %v", p, book.Foreign(p), f.foreign, book.Stopped(p))
+		}
+		want := Product{Stock: newest.Stock, N: newest.N, Revision: f.at, Queue: newest.Queue, Waiting: uint64(len(f.tickets)),
+			Pausing: slices.ContainsFunc(f.waiting, func(m naiveMessage) bool { return m.pauses })}
+		got, known := book.Product(p)
+		if known != (newest.N > 0) || known && !reflect.DeepEqual(got, want) {
+			t.Fatalf("the product is %+v, %v; want %+v", got, known, want)
+		}
+		if known {
+			listed = append(listed, want)
 		}
 		for id := range 14 {
 			if got, want := book.Decided(testID(id), p), naive.decided(testID(id), p); got != want {
 				t.Fatalf("order %d of %s is decided: %v, want %v", id, p, got, want)
 			}
+			if id := testID(1000 + id); book.Steered(id, p) != naive.steered(id, p) {
+				t.Fatalf("line %s of %s is steered: %v", id, p, book.Steered(id, p))
+			}
 		}
+	}
+	if got := book.Products(); !reflect.DeepEqual(got, listed) {
+		t.Fatalf("the products are %+v, want %+v", got, listed)
+	}
+	if only, one := book.Only(); one != (len(listed) == 1) || one && !reflect.DeepEqual(only, listed[0]) {
+		t.Fatalf("the only product is %+v, %v", only, one)
+	}
+	if book.Queued() != int64(queued) {
+		t.Fatalf("%d messages wait, want %d", book.Queued(), queued)
 	}
 	for id := range 14 {
 		compareStatus(t, book, naive, testID(id), products)
@@ -344,19 +512,24 @@ func sameStatuses(a, b []Status) bool { return len(a) == 0 && len(b) == 0 || sli
 // When nothing is left out, the tickets are exactly the undecided orders.
 func TestWaitingIsExactWithoutGaps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		queue := genSale("tshirt", 100, 4).Draw(t, "sale")
+		s := genSale("tshirt", 100, 4).Draw(t, "sale")
 		book, next := NewBook(1000), 0
-		for i := range queue {
-			book.Expect(&queue[i].m, queue[i].lines)
-			for rapid.Bool().Draw(t, "decide") && next <= i {
-				if e := queue[next].entry; e != nil && e.Epoch == queue[i].m.Epoch {
-					if err := book.Apply(e); err != nil {
-						t.Fatal(err)
-					}
-				} else if e != nil {
-					break // what the old queue held is not decided any more
+		apply := func() {
+			if err := book.Apply("tshirt", s.revisions[next].seq, s.revisions[next].value); err != nil {
+				t.Fatal(err)
+			}
+			next++
+		}
+		for i := range s.queue {
+			if s.queue[i].m.Epoch != testEpoch {
+				return // what the old queue held is not decided any more
+			}
+			book.Expect(&s.queue[i].m, s.queue[i].lines)
+			for next < len(s.revisions) && rapid.Bool().Draw(t, "decide") {
+				if l := s.revisions[next].link; l != nil && (l.Queue.Epoch != testEpoch || l.Queue.Seq > s.queue[i].m.Seq) {
+					break
 				}
-				next++
+				apply()
 			}
 			var pending uint64
 			for buyer := range 4 {
@@ -366,28 +539,9 @@ func TestWaitingIsExactWithoutGaps(t *testing.T) {
 					}
 				}
 			}
-			if i == 0 || queue[0].m.Epoch == queue[i].m.Epoch {
-				if got := book.Waiting("tshirt"); got != pending {
-					t.Fatalf("%d wait, %d are undecided", got, pending)
-				}
+			if got, known := book.Product("tshirt"); known && got.Waiting != pending {
+				t.Fatalf("%d wait, %d are undecided", got.Waiting, pending)
 			}
 		}
 	})
-}
-
-func TestBookRefusesAGap(t *testing.T) {
-	book := NewBook(10)
-	var heard []uint64
-	book.OnApply(func(_ ProductID, h Head) { heard = append(heard, h.N) })
-	entry := func(n uint64) *Entry {
-		return &Entry{Product: "tshirt", Head: Head{Epoch: testEpoch, Seq: n, N: n},
-			Orders: []EntryOrder{{Order{testID(int(n)), "a@b.c", 1, testTime}, n, Accepted}}}
-	}
-	err := errors.Join(book.Apply(entry(1)), book.Apply(entry(1)), book.Apply(entry(2)))
-	if gap := book.Apply(entry(4)); err != nil || gap == nil {
-		t.Errorf("in order: %v; with a gap: %v", err, gap)
-	}
-	if book.Len() != 2 || book.Entries("tshirt") != 2 || book.Got("a@b.c", "tshirt") != 2 || !slices.Equal(heard, []uint64{1, 2}) {
-		t.Errorf("%d orders, %d entries, heard of %v", book.Len(), book.Entries("tshirt"), heard)
-	}
 }

@@ -4,30 +4,44 @@
 //
 // The promise, by the numbers that comments and tests cite:
 //
-//	P1 No oversell: units in accepted orders never exceed the units supplied.
-//	P2 Strict order: orders of a product are decided in queue order; an earlier
-//	   one is never refused for lack of stock that a later one gets, save where
-//	   quantity, a per-buyer limit or a restock between them explains it.
-//	P3 No acknowledged order is lost: what the queue stored reaches an outcome.
-//	P4 Exactly one final outcome per order, and it never changes.
-//	P5 No undersell: stock that exists is sold while someone waits for it.
-//	P6 The outcome reaches the buyer: live, on reconnect, and by GET.
-//	P7 Nobody reads another buyer's orders.
-//	P8 The history explains the stock: the ledger alone is enough to recompute it.
+//	P1  No oversell: units in accepted orders never exceed the units supplied.
+//	P2  Strict order: orders of a product are decided in queue order; an earlier
+//	    one is never refused for lack of stock that a later one gets, save where
+//	    quantity, a per-buyer limit or a restock between them explains it.
+//	P3  No acknowledged order is lost: what the queue stored reaches an outcome.
+//	P4  Exactly one final outcome per order, and it never changes.
+//	P5  No undersell: stock that exists is sold while someone waits for it.
+//	P6  The outcome reaches the buyer: live, on reconnect, and by GET.
+//	P7  Nobody reads another buyer's orders.
+//	P8  The history explains the stock: from the bucket's history alone anyone can
+//	    recompute every outcome, every restock, every change of terms, and the
+//	    stock that is left.
+//	P9  The same start for everyone: what a product is (open, paused, sold out, how
+//	    many are left) reaches every open page when it changes, and a page wakes at
+//	    the opening time to the server's clock, not at its next poll.
+//	P10 One wish, one order: a double click, a held Enter key, a retry, a reload of
+//	    the page never make a second order; a second order needs a second decision
+//	    of the buyer.
 //
-// The way of a group of orders through the Worker:
+// The way of a message, of orders or of the desk, through the Worker:
 //
 //	Queue ──► Worker.settle ──► Decide (pure)
 //	              │
 //	              ▼
-//	         Stocks.Replace      the point of no return: one compare-and-swap holds
-//	              │              the stock and, whole, the entry last applied to it
-//	              ├──► Book.Apply ──► Announcer ──► Dead ──► Ack
+//	        History.Append      the point of no return: one compare-and-swap stores
+//	              │             the next link, which says what the message came to
 //	              ▼
-//	         Ledger.Append       while the next message is on its way, and for
-//	                             certain before the next swap
+//	         Book.Apply         on every instance: by the feed, or by the worker
+//	              │
+//	              ▼
+//	          Announcer ──► Dead ──► Ack
 //
-// Every step after the swap may be repeated without effect, and the swap alone is
-// enough to repeat it: a crash anywhere is repaired by the queue's redelivery, or
-// by the next worker that looks at the stock value, on the normal path.
+// One message is one link, also a message without a good line, and the links are the
+// ledger. A crash before the append leaves no trace. Every step after it may be
+// repeated without effect, and a redelivery walks the same road: the newest link says
+// that its message is settled, and the book what it came to.
+//
+// The history holds other values, too: a key can be written, deleted and reverted by
+// hand. A value that does not continue the chain changes nothing, and the next link
+// hangs on the one before it.
 package sale

@@ -14,6 +14,10 @@ import (
 // every link stays under NATS' default payload of 1 MiB.
 const MaxLines = 1000
 
+// maxDesk is how many bytes of desk lines one queue message may carry, for the same
+// reason: a byte of a text takes up to six in the link.
+const maxDesk = 128 << 10
+
 // Message is what the queue stored: one or more orders of one product, or desk lines,
 // one JSON object a line, in arrival order.
 type Message struct {
@@ -39,9 +43,13 @@ type Line struct {
 
 // Lines reads a message. It never fails: what cannot be read is a Line with Err,
 // so that poison is set aside without stopping the line. Empty lines and a CR at
-// a line's end are dropped before counting; a message without any line, or with
-// more than MaxLines, is one bad line. Raw aliases the message's data.
+// a line's end are dropped before counting; a message without any line, with more
+// than MaxLines, or with too many bytes for the desk is one bad line. Raw aliases the
+// message's data.
 func (m *Message) Lines() []Line {
+	if m.Desk && len(m.Data) > maxDesk {
+		return []Line{{N: 1, Raw: m.Data, Err: fmt.Errorf("more than %d bytes of desk lines", maxDesk)}}
+	}
 	lines := make([]Line, 0, min(1+bytes.Count(m.Data, newline), MaxLines))
 	for rest, more := m.Data, true; more; {
 		var raw []byte

@@ -11,13 +11,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func genOwnOrder() *rapid.Generator[Order] {
-	return rapid.Custom(func(t *rapid.T) Order {
-		return Order{ID: genID().Draw(t, "id"), Email: genEmail().Draw(t, "email"),
-			Quantity: rapid.IntRange(1, MaxQuantity).Draw(t, "quantity"), PlacedAt: genInstant().Draw(t, "placed at")}
-	})
-}
-
 func TestLinesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		orders := rapid.SliceOfN(genOwnOrder(), 1, 20).Draw(t, "orders")

@@ -184,8 +184,9 @@ func (w *Worker) settle(ctx context.Context, d Delivery, lines []Line, began tim
 // feed may do the same meanwhile. Its error wraps ErrNewer if the history goes on in a
 // layout that is not known here.
 func (w *Worker) catchUp(ctx context.Context) error {
-	for !w.sure {
+	for read := Seq(0); !w.sure; {
 		_, seen := w.Book.Head(w.Product)
+		seen = max(seen, read) // the book keeps nothing of values before the first link
 		step, cancel := context.WithTimeout(ctx, w.StepTimeout)
 		seq, value, err := w.History.Next(step, w.Product, seen)
 		cancel()
@@ -198,6 +199,7 @@ func (w *Worker) catchUp(ctx context.Context) error {
 			if err := w.Book.Apply(w.Product, seq, value); err != nil {
 				return err
 			}
+			read = seq
 		}
 	}
 	if err := w.Book.Stopped(w.Product); err != nil {

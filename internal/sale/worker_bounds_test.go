@@ -25,14 +25,14 @@ func TestStuckAfterARowOfFailures(t *testing.T) {
 				failed++
 				return saletest.LoseWrite
 			}}, newBook())
-			s.orders.Publish(product, []byte(line(1, 1, 1)+"\ngarbage"))
+			s.publish(line(1, 1, 1) + "\ngarbage")
 			seen := false
 			for range 6000 {
 				time.Sleep(10 * time.Millisecond)
 				seen = seen || i.worker.Stuck() != nil
 			}
-			if seen != stuck || !stuck && s.left() != 0 {
-				t.Errorf("after %d failures: stuck %v, %d messages left", fails, seen, s.left())
+			if seen != stuck || !stuck && len(s.orders.Left(product)) != 0 {
+				t.Errorf("after %d failures: stuck %v, %d messages left", fails, seen, len(s.orders.Left(product)))
 			}
 			i.stop()
 		})
@@ -41,8 +41,7 @@ func TestStuckAfterARowOfFailures(t *testing.T) {
 
 // silent answers nothing at its first call of that name.
 type silent struct {
-	sale.Stocks
-	sale.Ledger
+	sale.History
 	sale.DeadLetters
 	call string
 	once sync.Once
@@ -58,25 +57,18 @@ func (s *silent) wait(ctx context.Context, call string) (err error) {
 	return err
 }
 
-func (s *silent) Load(ctx context.Context, p sale.ProductID) (sale.Stock, sale.Version, error) {
-	if err := s.wait(ctx, saletest.CallLoad); err != nil {
-		return sale.Stock{}, 0, err
+func (s *silent) Next(ctx context.Context, p sale.ProductID, after sale.Seq) (sale.Seq, []byte, error) {
+	if err := s.wait(ctx, saletest.CallRead); err != nil {
+		return 0, nil, err
 	}
-	return s.Stocks.Load(ctx, p)
+	return s.History.Next(ctx, p, after)
 }
 
-func (s *silent) Replace(ctx context.Context, old sale.Version, next *sale.Stock) (sale.Version, error) {
-	if err := s.wait(ctx, saletest.CallReplace); err != nil {
+func (s *silent) Append(ctx context.Context, p sale.ProductID, after sale.Seq, revision []byte) (sale.Seq, error) {
+	if err := s.wait(ctx, saletest.CallAppend); err != nil {
 		return 0, err
 	}
-	return s.Stocks.Replace(ctx, old, next)
-}
-
-func (s *silent) Append(ctx context.Context, p sale.ProductID, n uint64, entry []byte) error {
-	if err := s.wait(ctx, saletest.CallAppend); err != nil {
-		return err
-	}
-	return s.Ledger.Append(ctx, p, n, entry)
+	return s.History.Append(ctx, p, after, revision)
 }
 
 func (s *silent) Bury(ctx context.Context, l sale.DeadLetter) error {
@@ -88,17 +80,16 @@ func (s *silent) Bury(ctx context.Context, l sale.DeadLetter) error {
 
 // A broker that answers a call never holds the line up for StepTimeout.
 func TestEveryStepIsBounded(t *testing.T) {
-	for _, call := range []string{saletest.CallLoad, saletest.CallReplace, saletest.CallAppend, saletest.CallBury} {
+	for _, call := range []string{saletest.CallRead, saletest.CallAppend, saletest.CallBury} {
 		t.Run(call, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newShop(t, &scenario{supplied: 5})
 				i := s.startWith(product, &saletest.Faults{}, newBook(), func(w *sale.Worker) {
-					mute := &silent{Stocks: w.Stocks, Ledger: w.Ledger, DeadLetters: w.DeadLetters, call: call}
-					w.Stocks, w.Ledger, w.DeadLetters = mute, mute, mute
+					mute := &silent{History: w.History, DeadLetters: w.DeadLetters, call: call}
+					w.History, w.DeadLetters = mute, mute
 				})
 				began := time.Now()
-				s.orders.Publish(product, []byte(line(1, 1, 1)+"\ngarbage"))
-				s.orders.Publish(product, []byte(line(2, 2, 1)))
+				s.publish(line(1, 1, 1)+"\ngarbage", line(2, 2, 1))
 				if err := s.drained(i); err != nil {
 					t.Fatal(err)
 				}

@@ -3,6 +3,7 @@ package sale_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,19 +13,22 @@ import (
 )
 
 // undisturbed plays a scenario without faults, and tells which calls it took. The
-// ledger is written beside the rest, so another run may take them in another order.
-func undisturbed(t *testing.T, sc *scenario) (want *history, calls []string) {
+// feed reads beside the worker, so another run may take a few more or less.
+func undisturbed(t *testing.T, sc *scenario) (want *record, calls []string) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &saletest.Faults{}
 		want, calls = play(t, sc, f, false), f.Calls()
 	})
-	if want.outcomes != sc.want || len(want.letters) != sc.dead {
+	if want.outcomes != sc.want || len(want.letters) != sc.dead || want.foreign != 0 {
 		t.Fatalf("outcomes %s, %d dead letters; want %s, %d", want.outcomes, len(want.letters), sc.want, sc.dead)
+	}
+	if decided := want.book[:len(want.book)-2]; !slices.Equal(want.statuses, decided) { // P6
+		t.Fatalf("announced was\n%s\ndecided was\n%s", want.statuses, decided)
 	}
 	return want, calls
 }
 
-func forEachScenario(t *testing.T, test func(t *testing.T, sc *scenario, want *history, calls []string)) {
+func forEachScenario(t *testing.T, test func(t *testing.T, sc *scenario, want *record, calls []string)) {
 	for i := range scenarios {
 		sc := &scenarios[i]
 		t.Run(sc.name, func(t *testing.T) {
@@ -48,7 +52,7 @@ func at(k int, fault saletest.Fault) func(int, string) saletest.Fault {
 }
 
 // compare plays a scenario with faults and wants the same history.
-func compare(t *testing.T, what string, sc *scenario, want *history, f *saletest.Faults, warm bool) {
+func compare(t *testing.T, what string, sc *scenario, want *record, f *saletest.Faults, warm bool) {
 	t.Helper()
 	var diff string
 	ok := t.Run(what, func(t *testing.T) {
@@ -61,10 +65,10 @@ func compare(t *testing.T, what string, sc *scenario, want *history, f *saletest
 }
 
 // A crash before or after any call leaves the same history as none (P1 to P5, P8),
-// whether the one who takes over was warm or begins with the ledger.
+// whether the instance that takes over was warm or begins with the history.
 func TestCrashAnywhere(t *testing.T) {
-	forEachScenario(t, func(t *testing.T, sc *scenario, want *history, calls []string) {
-		for k := range len(calls) + 1 {
+	forEachScenario(t, func(t *testing.T, sc *scenario, want *record, calls []string) {
+		for k := range len(calls) + 2 {
 			for _, warm := range []bool{false, true} {
 				compare(t, fmt.Sprintf("before call %d, warm %v", k+1, warm), sc, want,
 					&saletest.Faults{Plan: at(k+1, saletest.CrashBefore)}, warm)
@@ -77,7 +81,7 @@ func TestCrashAnywhere(t *testing.T) {
 
 // A call that fails once, with or without effect, now or later, changes nothing.
 func TestFaultAnywhere(t *testing.T) {
-	forEachScenario(t, func(t *testing.T, sc *scenario, want *history, calls []string) {
+	forEachScenario(t, func(t *testing.T, sc *scenario, want *record, calls []string) {
 		for k := range calls {
 			for fault, name := range map[saletest.Fault]string{
 				saletest.LoseWrite: "lost write", saletest.LoseReply: "lost reply", saletest.LoseQuietly: "quietly lost", saletest.Late: "late",
@@ -96,7 +100,7 @@ func TestFaultAnywhere(t *testing.T) {
 
 // A third of all calls fails, half of them after they took effect.
 func TestFaultEverywhere(t *testing.T) {
-	forEachScenario(t, func(t *testing.T, sc *scenario, want *history, _ []string) {
+	forEachScenario(t, func(t *testing.T, sc *scenario, want *record, _ []string) {
 		for seed := range uint64(20) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			f := &saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
@@ -113,7 +117,7 @@ func TestFaultEverywhere(t *testing.T) {
 // Being told to stop at any moment is no crash: the message in hand is finished,
 // and nothing waits for a redelivery.
 func TestStopAnywhere(t *testing.T) {
-	forEachScenario(t, func(t *testing.T, sc *scenario, want *history, calls []string) {
+	forEachScenario(t, func(t *testing.T, sc *scenario, want *record, calls []string) {
 		for k := range calls {
 			f := &saletest.Faults{}
 			f.Plan = func(n int, _ string) saletest.Fault {
@@ -130,7 +134,7 @@ func TestStopAnywhere(t *testing.T) {
 // A process that stands still for longer than the time to redelivery, at any
 // call, loses its message to another one, and wakes up to a world that went on.
 func TestStaleWorkerResumes(t *testing.T) {
-	forEachScenario(t, func(t *testing.T, sc *scenario, want *history, calls []string) {
+	forEachScenario(t, func(t *testing.T, sc *scenario, want *record, calls []string) {
 		for k := range calls {
 			for _, after := range []bool{false, true} {
 				freeze := func(n int, _ string) (time.Duration, time.Duration) {
@@ -156,7 +160,7 @@ func TestStaleWorkerResumes(t *testing.T) {
 }
 
 // takeOver plays a scenario on two instances, the first of which freezes.
-func takeOver(t *testing.T, sc *scenario, freeze func(int, string) (time.Duration, time.Duration)) *history {
+func takeOver(t *testing.T, sc *scenario, freeze func(int, string) (time.Duration, time.Duration)) *record {
 	s := newShop(t, sc)
 	stale := s.start(&saletest.Faults{Freeze: freeze}, newBook())
 	s.open(&sc.stages[0])
@@ -169,12 +173,48 @@ func takeOver(t *testing.T, sc *scenario, freeze func(int, string) (time.Duratio
 		if err := s.drained(other); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute) // the stale one is awake and has seen that it is
+		time.Sleep(time.Minute) // the stale one is awake, and knows that it is stale
 	}
 	stale.stop()
 	other.stop()
-	if h, other := s.history(stale.book), s.history(other.book); h.diff(other) != "" {
+	if h, other := s.record(stale.book), s.record(other.book); h.diff(other) != "" {
 		t.Fatalf("the instances' books differ: %s", h.diff(other))
 	}
-	return s.history(other.book)
+	return s.record(other.book)
+}
+
+// What the desk says between a crash and the redelivery comes after the message that
+// was in hand, and again where the next instance dies, too (P2, P4).
+func TestRestockBetweenCrashAndRedelivery(t *testing.T) {
+	sc := &scenario{supplied: 1, stages: []stage{{messages: []string{group(line(1, 1, 1), line(2, 2, 2), "garbage"), desk(supply(91, 1)), desk(supply(92, 2)), line(3, 3, 1)}}},
+		want: "accepted sold_out | supply | supply | accepted", dead: 1}
+	want, _ := undisturbed(t, sc)
+	messages := sc.stages[0].messages
+	for first := 1; first <= 8; first++ {
+		for second := 1; second <= 8; second++ {
+			for _, fault := range []saletest.Fault{saletest.CrashBefore, saletest.CrashAfter} {
+				var diff string
+				synctest.Test(t, func(t *testing.T) {
+					s := newShop(t, sc)
+					s.publish(messages[0])
+					for n, k := range []int{first, second} {
+						i := s.start(&saletest.Faults{Plan: at(k, fault)}, newBook())
+						time.Sleep(time.Minute) // it is dead, or has nothing more to do
+						i.stop()
+						s.publish(messages[n+1])
+					}
+					s.publish(messages[3])
+					i := s.start(&saletest.Faults{}, newBook())
+					if err := s.drained(i); err != nil {
+						t.Fatal(err)
+					}
+					i.stop()
+					diff = s.record(i.book).diff(want)
+				})
+				if diff != "" || t.Failed() {
+					t.Fatalf("crashes at call %d and %d: %s", first, second, diff)
+				}
+			}
+		}
+	}
 }

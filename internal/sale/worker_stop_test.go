@@ -8,32 +8,12 @@ import (
 	"firstcome/internal/saletest"
 )
 
-// The last entry is in the ledger when Run returns: nobody else is about to write it
-// then (P8).
-func TestStopWritesTheLastEntry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newShop(t, &scenario{supplied: 5})
-		i := s.start(&saletest.Faults{Freeze: func(_ int, call string) (before, after time.Duration) {
-			if call == saletest.CallAppend {
-				before = time.Second
-			}
-			return before, 0
-		}}, newBook())
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
-		synctest.Wait() // it is acknowledged, and the entry is on its way
-		i.stop()
-		if n := len(s.ledger.Entries(product)); n != 1 {
-			t.Errorf("the ledger has %d entries", n)
-		}
-	})
-}
-
 // A stop that comes behind the point of no return goes on trying, and not for ever.
 func TestStopIsPatientAndBounded(t *testing.T) {
 	for _, c := range []struct {
 		what     string
 		fails    int // the first so many burials
-		left     uint64
+		left     int
 		from, to time.Duration
 	}{
 		{"it passes", 4, 0, 0, time.Second},
@@ -49,14 +29,14 @@ func TestStopIsPatientAndBounded(t *testing.T) {
 				failed++
 				return saletest.LoseWrite
 			}}, newBook())
-			s.orders.Publish(product, []byte(line(1, 1, 1)+"\ngarbage"))
+			s.publish(line(1, 1, 1) + "\ngarbage")
 			synctest.Wait() // it is decided, and could not be buried
 			began := time.Now()
 			i.stop()
 			if took := time.Since(began); took < c.from || took > c.to {
 				t.Errorf("%s: stopping took %v", c.what, took)
 			}
-			if left := s.left(); left != c.left {
+			if left := len(s.orders.Left(product)); left != c.left {
 				t.Errorf("%s: %d messages are left in the queue", c.what, left)
 			}
 		})

@@ -3,6 +3,7 @@ package sale_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,85 +16,48 @@ import (
 // so, and loses nothing (P3).
 func wantStuck(t *testing.T, s *shop, i *instance, why string) {
 	t.Helper()
-	before := s.left()
+	before := len(s.orders.Left(product))
 	time.Sleep(time.Minute)
 	if err := i.worker.Stuck(); err == nil || !strings.Contains(err.Error(), why) {
 		t.Errorf("the worker says %v, want something of %q", err, why)
 	}
-	if left := s.left(); left != before {
+	if left := len(s.orders.Left(product)); left != before {
 		t.Errorf("%d of %d messages are left", left, before)
 	}
 }
 
-// left is how many messages are in the queue.
-func (s *shop) left() uint64 {
-	queued := s.orders.State().Queued[product]
-	if queued == nil {
-		return 0
-	}
-	return queued.Len()
-}
-
-// decided is a shop that settled one order, and its next order's line.
-func decided(t *testing.T) (s *shop, next []byte) {
-	s = newShop(t, &scenario{supplied: 5})
-	i := s.start(&saletest.Faults{}, newBook())
-	s.orders.Publish(product, []byte(line(1, 1, 1)))
-	s.orders.Publish(product, []byte(line(2, 2, 1)))
-	if err := s.drained(i); err != nil {
-		t.Fatal(err)
-	}
-	i.stop()
-	return s, []byte(line(3, 3, 1))
-}
-
 func TestQueueThatForgotItsSequencesLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, next := decided(t)
+		s := newShop(t, &scenario{supplied: 5})
 		i := s.start(&saletest.Faults{}, newBook())
-		s.orders.Recreate(epoch) // from a backup: the same stream begins again
-		s.orders.Publish(product, []byte(line(2, 2, 1)))
-		if err := s.drained(i); err != nil { // decided long ago
+		s.publish(line(1, 1, 1), desk(supply(91, 1)), line(2, 2, 1))
+		if err := s.drained(i); err != nil {
 			t.Fatal(err)
 		}
-		s.orders.Recreate(epoch)
-		s.orders.Publish(product, next)
-		wantStuck(t, s, i, "sequences went back")
+		for _, decided := range []string{line(2, 2, 1), desk(supply(91, 1))} {
+			s.orders.Recreate(epoch) // from a backup: the same stream begins again
+			s.publish(decided)       // long ago
+			if err := s.drained(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, undecided := range []string{line(3, 3, 1), desk(supply(91, 1), supply(92, 1))} {
+			s.orders.Recreate(epoch)
+			s.publish(undecided)
+			other := s.start(&saletest.Faults{}, newBook())
+			wantStuck(t, s, other, "sequences went back")
+			other.stop()
+			i.stop()
+		}
 	})
 }
-
-func TestStockThatLiesIsNotBuiltOn(t *testing.T) {
-	for why, lie := range map[string]func(*sale.Stock){
-		"hashes to":    func(stock *sale.Stock) { stock.Last.Orders[0].Quantity++ },
-		"the book is":  func(stock *sale.Stock) { stock.Entries = 1 },
-		"another entr": func(stock *sale.Stock) { stock.Last.Epoch = nextEpoch; seal(stock) },
-		"waiting for":  func(stock *sale.Stock) { stock.Entries, stock.Last.N = 9, 9; seal(stock) },
-	} {
-		t.Run(why, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s, next := decided(t)
-				stock, _, err := s.stocks.Load(context.Background(), product)
-				if err != nil {
-					t.Fatal(err)
-				}
-				lie(&stock)
-				s.stocks.Seed(stock)
-				s.orders.Publish(product, next)
-				wantStuck(t, s, s.start(&saletest.Faults{}, newBook()), why)
-			})
-		})
-	}
-}
-
-// seal makes the carried entry's hash true again.
-func seal(stock *sale.Stock) { stock.LedgerHead = hashOf(stock.Entry().Encode()) }
 
 func TestStuckUntilTheStoreIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, &scenario{supplied: 5})
 		back := time.Now().Add(3 * time.Minute)
 		i := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
-			if call == saletest.CallReplace && time.Now().Before(back) {
+			if call == saletest.CallAppend && time.Now().Before(back) {
 				return saletest.LoseWrite
 			}
 			return saletest.Pass
@@ -101,7 +65,7 @@ func TestStuckUntilTheStoreIsBack(t *testing.T) {
 		if err := i.worker.Stuck(); err != nil {
 			t.Errorf("stuck before anything happened: %v", err)
 		}
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
+		s.publish(line(1, 1, 1))
 		wantStuck(t, s, i, "injected fault")
 		if err := s.drained(i); err != nil {
 			t.Fatal(err)
@@ -140,6 +104,94 @@ func TestQueueOutOfReach(t *testing.T) {
 	})
 }
 
+// A queue whose holder finds that queue and history contradict each other stops the
+// product at once, and until they do not.
+func TestQueueThatIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 5})
+		q := &behind{}
+		err := sale.Witness{Epoch: epoch, Acked: 9, Last: 9}.Check(sale.Position{Epoch: epoch, Seq: 7})
+		q.err.Store(&err)
+		i := s.startWith(product, &saletest.Faults{}, newBook(), func(w *sale.Worker) { q.Queue, w.Queue = w.Queue, q })
+		synctest.Wait()
+		s.publish(line(1, 1, 1))
+		wantStuck(t, s, i, "2 more: run firstcome repair")
+		q.err.Store(nil)
+		if err := s.drained(i); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.worker.Stuck(); err != nil {
+			t.Errorf("still stuck: %v", err)
+		}
+	})
+}
+
+// behind is a queue that gives nothing out while it has an error.
+type behind struct {
+	sale.Queue
+	err atomic.Pointer[error]
+}
+
+func (q *behind) Next(ctx context.Context) (sale.Delivery, error) {
+	if err := q.err.Load(); err != nil {
+		return nil, *err
+	}
+	return q.Queue.Next(ctx)
+}
+
+// A repaired queue has another epoch and the same sequences: what waits in it is
+// decided once, also where it was decided and not acknowledged before the repair.
+func TestRepairedQueue(t *testing.T) {
+	for _, fault := range []saletest.Fault{saletest.CrashBefore, saletest.CrashAfter} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShop(t, &scenario{supplied: 2})
+			s.publish(line(1, 1, 1), desk(supply(91, 1)), line(2, 2, 1), line(3, 3, 1), line(4, 4, 1))
+			dying := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
+				if _, all := s.newest(); call == saletest.CallAppend && len(all) == 3 {
+					return fault // at the second order
+				}
+				return saletest.Pass
+			}}, newBook())
+			<-dying.done
+			s.orders.Repair(nextEpoch)
+			i := s.start(&saletest.Faults{}, dying.book)
+			if err := s.drained(i); err != nil {
+				t.Fatal(err)
+			}
+			i.stop()
+			s.published = nil
+			want := map[saletest.Fault]string{saletest.CrashBefore: "accepted | supply | accepted | accepted | sold_out",
+				saletest.CrashAfter: "accepted | supply | accepted | duplicate | accepted | sold_out"}[fault]
+			if r := s.record(i.book); r.outcomes != want {
+				t.Errorf("the history says %s", r.outcomes)
+			}
+		})
+	}
+}
+
+// A message costs one append and nothing is read, as long as nobody else decides.
+func TestOneWriteAMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, &scenario{supplied: 5})
+		f := &saletest.Faults{}
+		i := s.start(f, newBook())
+		s.publish(line(1, 1, 1))
+		if err := s.drained(i); err != nil {
+			t.Fatal(err)
+		}
+		before := len(f.Calls())
+		s.publish(line(2, 2, 1), desk(supply(91, 1)), "garbage")
+		if err := s.drained(i); err != nil {
+			t.Fatal(err)
+		}
+		// One Next was waiting, and one is.
+		const want = "Append Announce Ack Next Append Announce Ack Next Append Announce Bury Ack Next"
+		if calls := strings.Join(f.Calls()[before:], " "); calls != want {
+			t.Errorf("the calls are %s, want %s", calls, want)
+		}
+	})
+}
+
 // Slow work is reported as in progress, so nobody else gets the message, and each
 // message takes its time.
 func TestProcessingTime(t *testing.T) {
@@ -147,7 +199,7 @@ func TestProcessingTime(t *testing.T) {
 		s := newShop(t, &scenario{supplied: 5})
 		began := time.Now()
 		for n := range 3 {
-			s.orders.Publish(product, []byte(line(n, n, 1)))
+			s.publish(line(n, n, 1), desk(supply(90+n, 1))) // the desk is no work
 		}
 		i, other := s.slow(3*ackWait), s.slow(3*ackWait)
 		if err := s.drained(i); err != nil {
@@ -161,7 +213,7 @@ func TestProcessingTime(t *testing.T) {
 		if n := s.observer.redelivered.Load(); n != 0 {
 			t.Errorf("%d messages were redelivered", n)
 		}
-		if n := s.observer.decided.Load(); n != 3 {
+		if n := s.observer.decided.Load(); n != 6 {
 			t.Errorf("%d messages were decided", n)
 		}
 	})
@@ -171,8 +223,8 @@ func TestProcessingTime(t *testing.T) {
 func TestStopFinishesTheMessageInHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, &scenario{supplied: 5})
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
-		s.orders.Publish(product, []byte(line(2, 2, 1)))
+		s.publish(line(1, 1, 1))
+		s.publish(line(2, 2, 1))
 		i := s.slow(2 * time.Second)
 		time.Sleep(time.Second)
 		began := time.Now()
@@ -180,10 +232,10 @@ func TestStopFinishesTheMessageInHand(t *testing.T) {
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("stopping took %v", took)
 		}
-		if n := len(s.ledger.Entries(product)); n != 1 {
-			t.Errorf("the ledger has %d entries", n)
+		if head, _ := s.newest(); head.N != 2 {
+			t.Errorf("the history ends at link %d", head.N)
 		}
-		if left := s.left(); left != 1 {
+		if left := len(s.orders.Left(product)); left != 1 {
 			t.Errorf("%d messages are left in the queue", left)
 		}
 	})
@@ -199,8 +251,13 @@ func (s *shop) slow(d time.Duration) *instance {
 func TestTakeOverIsWarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, &scenario{supplied: 5})
-		dying := s.start(&saletest.Faults{Plan: at(4, saletest.CrashBefore)}, newBook())
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
+		dying := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
+			if call == saletest.CallAppend {
+				return saletest.CrashBefore
+			}
+			return saletest.Pass
+		}}, newBook())
+		s.publish(line(1, 1, 1))
 		<-dying.done
 		began := time.Now()
 		other := s.start(&saletest.Faults{}, newBook())
@@ -223,107 +280,44 @@ func TestStaleMessageOfAnOldQueueIsSettled(t *testing.T) {
 		s := newShop(t, &scenario{supplied: 5})
 		once := true
 		stale := s.start(&saletest.Faults{Freeze: func(_ int, call string) (before, after time.Duration) {
-			if call == saletest.CallReplace && once {
+			if call == saletest.CallAppend && once {
 				once, before = false, time.Minute
 			}
 			return before, 0
 		}}, newBook())
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
+		s.publish(line(1, 1, 1))
 		synctest.Wait()
 		other := s.start(&saletest.Faults{}, newBook())
 		if err := s.drained(other); err != nil {
 			t.Fatal(err)
 		}
-		s.orders.Recreate(nextEpoch)
-		s.orders.Publish(product, []byte(line(2, 2, 1)))
+		s.open(&stage{recreate: true, messages: []string{line(2, 2, 1)}})
 		if err := s.drained(other); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
 		stale.stop()
 		other.stop()
-		if h := s.history(stale.book); h.outcomes != "accepted | accepted" {
-			t.Errorf("the ledger says %s", h.outcomes)
+		if r := s.record(stale.book); r.outcomes != "accepted | accepted" {
+			t.Errorf("the history says %s", r.outcomes)
 		}
 	})
 }
 
-// An entry that a crash kept out of the ledger, acknowledged as its message is, is
-// written although the book knew it from the stock value before any worker
-// looked (P8).
-func TestEntryLeftBehindIsWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newShop(t, &scenario{supplied: 5})
-		dying := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
-			if call == saletest.CallAppend {
-				return saletest.LoseWrite
-			}
-			return saletest.Pass
-		}}, newBook())
-		s.orders.Publish(product, []byte(line(1, 1, 1)))
-		if err := s.orders.Drained(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		dying.stop()
-		if n := len(s.ledger.Entries(product)); n != 0 {
-			t.Fatalf("%d entries were written", n)
-		}
-		book := newBook()
-		stock, _, err := s.stocks.Load(t.Context(), product)
-		if err == nil {
-			err = book.Apply(stock.Entry())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.drained(s.start(&saletest.Faults{}, book)); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// One who stands by leaves the ledger to the one who decides, who is slower to
-// write than the stand-by looks.
-func TestStandbyDoesNotMeddle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newShop(t, &scenario{supplied: 100})
-		decider := s.slow(2 * time.Second)
-		standby := &saletest.Faults{}
-		s.startWith(product, standby, newBook(), func(w *sale.Worker) { w.Queue = pinnedElsewhere{} })
-		for n := range 20 {
-			s.orders.Publish(product, []byte(line(n, n, 1)))
-		}
-		if err := s.drained(decider); err != nil {
-			t.Fatal(err)
-		}
-		if calls := standby.Calls(); len(calls) > 0 {
-			t.Errorf("the stand-by called %v", calls)
-		}
-	})
-}
-
-// pinnedElsewhere is a queue that gives its messages to another one.
-type pinnedElsewhere struct{}
-
-func (pinnedElsewhere) Next(ctx context.Context) (sale.Delivery, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-// A swap that takes effect and seems to fail counts as the decision that it is.
+// An append that takes effect and seems to fail counts as the decision that it is.
 func TestDecisionIsCountedOnce(t *testing.T) {
 	for _, fault := range []saletest.Fault{saletest.Pass, saletest.LoseReply, saletest.LoseWrite} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newShop(t, &scenario{supplied: 5})
 			first := true
 			i := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
-				if call == saletest.CallReplace && first {
+				if call == saletest.CallAppend && first {
 					first = false
 					return fault
 				}
 				return saletest.Pass
 			}}, newBook())
-			s.orders.Publish(product, []byte(line(1, 1, 1)))
+			s.publish(line(1, 1, 1))
 			if err := s.drained(i); err != nil {
 				t.Fatal(err)
 			}

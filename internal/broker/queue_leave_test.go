@@ -13,7 +13,7 @@ import (
 
 // A server that says nothing holds nobody up who goes.
 func TestCloseDoesNotWaitForASilentServer(t *testing.T) {
-	w := on(t, one)
+	w := on(t, one).slowly()
 	w.sell(t, 5, "shirt")
 	g := w.gate()
 	q := newQueue(t, dial(t, w.options(t, g)))
@@ -37,7 +37,7 @@ func TestCloseDoesNotWaitForASilentServer(t *testing.T) {
 
 // A consumer that somebody changed may break the order (P2): nothing is taken from it.
 func TestQueueRefusesAChangedConsumer(t *testing.T) {
-	w := on(t, one)
+	w := on(t, one).slowly()
 	q := newQueue(t, w.sell(t, 5, "shirt"))
 	js := w.admin(t)
 	publish(t, js, "shirt", []byte("first"))
@@ -58,7 +58,7 @@ func TestQueueRefusesAChangedConsumer(t *testing.T) {
 // Who was cut off while the queue was made anew, and while others took from the new
 // one, knows its epoch: by the old one its messages would look settled (P3).
 func TestEpochIsNewBehindOthers(t *testing.T) {
-	w := on(t, one)
+	w := on(t, one).slowly()
 	w.sell(t, 5, "shirt")
 	js := w.admin(t)
 	g := w.gate()
@@ -93,6 +93,7 @@ func TestEpochIsNewBehindOthers(t *testing.T) {
 // Whose pin ran out stands by like anybody else, and is served again.
 func TestPinThatRanOutIsForgotten(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly()
 		late, other := newQueue(t, w.sell(t, 5, "shirt")), newQueue(t, w.connect(t))
 		js := w.admin(t)
 		publish(t, js, "shirt", []byte("first"))
@@ -121,30 +122,31 @@ func TestPinThatRanOutIsForgotten(t *testing.T) {
 	})
 }
 
-// refusing fails every swap and stops the worker at the first.
-type refusing struct {
-	sale.Stocks
+// failing fails every append and stops the worker at the first.
+type failing struct {
+	sale.History
 	stop context.CancelFunc
 }
 
-func (s refusing) Replace(context.Context, sale.Version, *sale.Stock) (sale.Version, error) {
-	s.stop()
-	return 0, errors.New("the swap has failed")
+func (h failing) Append(context.Context, sale.ProductID, sale.Seq, []byte) (sale.Seq, error) {
+	h.stop()
+	return 0, errors.New("the append has failed")
 }
 
 // A worker that is told to stop while a message cannot be decided gives it back: it
 // must not stall the product until its redelivery.
 func TestLeaveHandsBackWhatWasNotDecided(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly()
 		c := w.sell(t, 5, "shirt")
 		r := follow(t, c)
 		r.caughtUp(t)
-		worker := newCrew(t, c).worker("shirt", r.book, r.shop.Entries)
+		worker, q := newWorker(c, "shirt", r.book)
 		ctx, cancel := context.WithCancel(context.Background())
-		worker.Stocks = refusing{worker.Stocks, cancel}
+		worker.History = failing{worker.History, cancel}
 		seq := publish(t, w.admin(t), "shirt", []byte(`{"email":"a@x.com"}`))
 		worker.Run(ctx)
-		leave(t, worker.Queue.(*broker.Queue))
+		leave(t, q)
 		d := comes(t, newQueue(t, w.connect(t)), soon)
 		wantMessage(t, d, seq, `{"email":"a@x.com"}`)
 		settle(t, d)

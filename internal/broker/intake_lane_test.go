@@ -8,23 +8,26 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"firstcome/internal/sale"
 )
 
-// Worker and follower may tell of two entries in the wrong order. What the later
+// Worker and feed may tell of two links in the wrong order. What the later
 // one settled stays settled, whichever comes last.
 func TestDecisionsMayOvertake(t *testing.T) {
 	t.Parallel()
 	c := &Conn{log: slog.New(slog.DiscardHandler)}
-	in := NewIntake(c, sale.NewBook(10), nil, Grouping{MaxOrders: 10, InFlight: 4})
+	in := NewIntake(c, sale.NewBook(10), nil, nil, Grouping{MaxOrders: 10, InFlight: 4})
 	l := in.lane("shirt")
 	l.epoch = "old"
 	for _, seq := range []uint64{4, 5} {
-		l.flight = append(l.flight, &sent{seq: seq, orders: 1})
+		l.flight = append(l.flight, &sent{seq: seq, orders: 1, over: make(chan struct{})})
 		l.orders++
 	}
-	in.decided("shirt", sale.Head{Epoch: "new", Seq: 5, N: 8})
-	in.decided("shirt", sale.Head{Epoch: "old", Seq: 9, N: 7})
+	in.decided("shirt", sale.Head{N: 8, Queue: sale.Position{Epoch: "new", Seq: 5}})
+	in.decided("shirt", sale.Head{N: 7, Queue: sale.Position{Epoch: "old", Seq: 9}})
 	if l.epoch != "new" || l.settled != 5 || l.orders != 0 || len(l.flight) != 0 {
 		t.Errorf("%d orders in %d groups are undecided after %d of %s", l.orders, len(l.flight), l.settled, l.epoch)
 	}
@@ -45,14 +48,14 @@ func TestUndecided(t *testing.T) {
 		{"stored and decided", func(in *Intake, l *lane, first, second *sent) {
 			l.noteStored(first, 8)
 			l.noteStored(second, 9)
-			in.decided("shirt", sale.Head{Epoch: "now", Seq: 8, N: 5})
+			in.decided("shirt", sale.Head{N: 5, Queue: sale.Position{Epoch: "now", Seq: 8}})
 		}, 1, 3},
 		{"decided before the answer", func(in *Intake, l *lane, first, _ *sent) {
-			in.decided("shirt", sale.Head{Epoch: "now", Seq: 8, N: 5})
+			in.decided("shirt", sale.Head{N: 5, Queue: sale.Position{Epoch: "now", Seq: 8}})
 			l.noteStored(first, 8)
 		}, 1, 3},
 		{"another's decision", func(in *Intake, _ *lane, _, _ *sent) {
-			in.decided("shirt", sale.Head{Epoch: "now", Seq: 7, N: 5})
+			in.decided("shirt", sale.Head{N: 5, Queue: sale.Position{Epoch: "now", Seq: 7}})
 		}, 2, 5},
 		{"not stored", func(_ *Intake, l *lane, first, _ *sent) { l.noteStored(first, 0) }, 1, 3},
 		{"none stored", func(_ *Intake, l *lane, first, second *sent) {
@@ -62,16 +65,17 @@ func TestUndecided(t *testing.T) {
 		{"the queue made anew", func(in *Intake, l *lane, first, second *sent) {
 			l.noteStored(first, 1001)
 			l.noteStored(second, 1002)
-			in.decided("shirt", sale.Head{Epoch: "new", Seq: 1, N: 5})
+			in.decided("shirt", sale.Head{N: 5, Queue: sale.Position{Epoch: "new", Seq: 1}})
 		}, 0, 0},
 	} {
 		book := sale.NewBook(10)
-		if err := book.Apply(&sale.Entry{Product: "shirt", Head: sale.Head{Epoch: "now", Seq: 6, N: 1}}); err != nil {
+		created := &sale.Link{N: 1, Change: sale.Created, Stock: sale.Stock{Product: "shirt"}, Queue: sale.Position{Epoch: "now", Seq: 6}}
+		if err := book.Apply("shirt", 1, created.Encode()); err != nil {
 			t.Fatal(err)
 		}
-		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, book, nil, Grouping{MaxOrders: 10, InFlight: 4})
+		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, book, nil, nil, Grouping{MaxOrders: 10, InFlight: 4})
 		l := in.lane("shirt")
-		first, second := &sent{orders: 2}, &sent{orders: 3}
+		first, second := &sent{orders: 2, over: make(chan struct{})}, &sent{orders: 3, over: make(chan struct{})}
 		l.flight, l.orders = []*sent{first, second}, 5
 		test.events(in, l, first, second)
 		if len(l.flight) != test.groups || l.orders != test.orders {
@@ -98,7 +102,7 @@ func TestPatience(t *testing.T) {
 		{"none for long", 7, 0, time.Minute, maxPatience, maxPatience},
 		{"too slow decisions", 0, time.Minute, 0, maxPatience, maxPatience},
 	} {
-		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, Grouping{MaxWait: wait})
+		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, nil, Grouping{MaxWait: wait})
 		l := in.lane("shirt")
 		l.pace = test.pace
 		if test.age > 0 {
@@ -115,7 +119,7 @@ func TestPatience(t *testing.T) {
 func TestFailing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, Grouping{})
+		in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), nil, nil, Grouping{})
 		want := func(when string, failing bool) {
 			t.Helper()
 			if err := in.Failing(); (err != nil) != failing || failing && !errors.Is(err, sale.ErrUnavailable) {
@@ -143,4 +147,58 @@ func TestFailing(t *testing.T) {
 		fail(0)
 		want("after one failure more", false)
 	})
+}
+
+// stored is an answer of the queue's that is there already.
+type stored struct{ ok chan *jetstream.PubAck }
+
+func (s stored) Ok() <-chan *jetstream.PubAck { return s.ok }
+func (s stored) Err() <-chan error            { return nil }
+func (s stored) Msg() *nats.Msg               { return nil }
+
+// Orders are announced as pending only where their outcome is late, or never comes.
+func TestPendingIsLeftOutWhereTheOutcomeIsThere(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		decided time.Duration // after the queue's answer; below 0: before it
+		want    int
+	}{
+		"before the answer": {-1, 0},
+		"at once":           {0, 0},
+		"in time":           {pendingAfter - 1, 0},
+		"late":              {pendingAfter + 1, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				announcer := &Announcer{}
+				var pending []string
+				announcer.To(func(token string, status []byte) { pending = append(pending, token) })
+				in := NewIntake(&Conn{log: slog.New(slog.DiscardHandler)}, sale.NewBook(10), announcer, nil, Grouping{MaxOrders: 10, InFlight: 4})
+				l := in.lane("shirt")
+				s := &sent{at: time.Now(), orders: 2, over: make(chan struct{})}
+				l.flight, l.orders = []*sent{s}, 2
+				in.flying.Add(1)
+				answer := stored{make(chan *jetstream.PubAck, 1)}
+				g := &group{orders: []sale.Order{{Email: "a@x.com"}, {Email: "b@x.com"}}, done: make(chan struct{})}
+				decide := func() { in.decided("shirt", sale.Head{N: 2, Queue: sale.Position{Epoch: "now", Seq: 7}}) }
+				if test.decided < 0 {
+					decide()
+				}
+				answer.ok <- &jetstream.PubAck{Sequence: 7}
+				go l.await(g, s, nil, answer, nil)
+				<-g.done // a buyer's 202 waits for none of it
+				if time.Since(s.at) > 0 {
+					t.Errorf("the buyer waited for %v", time.Since(s.at))
+				}
+				if test.decided >= 0 {
+					time.Sleep(test.decided)
+					decide()
+				}
+				in.flying.Wait()
+				if len(pending) != test.want {
+					t.Errorf("%v were told", pending)
+				}
+			})
+		})
+	}
 }

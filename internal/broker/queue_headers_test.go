@@ -25,7 +25,7 @@ var odd = []nats.Header{
 	{"Nats-Time-Stamp": {"yesterday"}},
 	{"Nats-Subject": {"orders.mug"}},
 	{"Nats-Num-Pending": {"0"}},
-	{"Nats-Stream": {"LEDGER"}},
+	{"Nats-Stream": {"KV_stock"}},
 }
 
 // publishOdd publishes an empty message and an order under each of the headers, and
@@ -52,6 +52,7 @@ func publishOdd(t testing.TB, js jetstream.JetStream) (orders []sale.Order) {
 // (P3, P5), and the one who decides goes on deciding.
 func TestDecidedWhateverTheHeaders(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
+		w.slowly() // a pin that runs out is another's
 		js := w.admin(t)
 		r := follow(t, w.sell(t, 50, "shirt", "mug"))
 		r.caughtUp(t)
