@@ -180,7 +180,6 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if in.web, err = newWeb(in.cfg, o.demo, in.intake, in.feed, in.book, in.log); err != nil {
 		return a, err
 	}
-	in.conn.OnBrokenStore(func(err error) { failed(err) })
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() { wake(in.returned) })
 	in.announcer.To(in.web.Deliver)
@@ -207,8 +206,12 @@ func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc)
 			return err
 		}
 		in.running.Go(func() {
-			<-in.nats.Done()
-			failed(errors.New("the embedded NATS server ended"))
+			select {
+			case <-in.nats.Done():
+				failed(errors.New("the embedded NATS server ended"))
+			case err := <-in.nats.Broken():
+				failed(fmt.Errorf("the embedded NATS server cannot write to its store any more: %w", err))
+			}
 		})
 		options.InProcess = in.nats
 	}

@@ -62,8 +62,6 @@ type Conn struct {
 
 	mu       sync.Mutex
 	onReturn []func()
-	failing  map[string]time.Time // streams that cannot be written to, and since when
-	onBroken func(error)
 	lost     time.Time // when no connection was left; zero: there is one
 }
 

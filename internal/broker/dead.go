@@ -14,14 +14,13 @@ import (
 
 // DeadLetters implements sale.DeadLetters with the stream DEAD.
 type DeadLetters struct {
-	conn *Conn
-	js   jetstream.JetStream
-	max  int // bytes of a body
+	js  jetstream.JetStream
+	max int // bytes of a body
 }
 
 // NewDeadLetters makes the dead letters' writer.
 func NewDeadLetters(c *Conn) *DeadLetters {
-	return &DeadLetters{conn: c, js: c.js, max: int(c.orders.MaxPayload()) - deadHeaders}
+	return &DeadLetters{js: c.js, max: int(c.orders.MaxPayload()) - deadHeaders}
 }
 
 // deadHeaders is room for the headers: a line as long as a message may be must
@@ -44,6 +43,5 @@ func (d *DeadLetters) Bury(ctx context.Context, l sale.DeadLetter) error {
 	msg.Header.Set(headerAt, time.Now().UTC().Format(time.RFC3339Nano))
 	msg.Header.Set(jetstream.MsgIDHeader, l.Epoch+"-"+seq+"-"+line)
 	_, err := d.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(deadStream))
-	d.conn.noteWrite(deadStream, err)
 	return err
 }

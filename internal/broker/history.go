@@ -16,13 +16,12 @@ import (
 
 // History implements sale.History with the bucket "stock", which keeps every revision.
 type History struct {
-	conn *Conn
-	nc   *nats.Conn
-	js   jetstream.JetStream
+	nc *nats.Conn
+	js jetstream.JetStream
 }
 
 // NewHistory makes the history of a bucket that exists.
-func NewHistory(c *Conn) *History { return &History{conn: c, nc: c.orders, js: c.js} }
+func NewHistory(c *Conn) *History { return &History{nc: c.orders, js: c.js} }
 
 // What the server says of a lost compare-and-swap: 10071 on one copy, 10164 on three.
 const (
@@ -34,13 +33,12 @@ const (
 func (h *History) Append(ctx context.Context, product sale.ProductID, after sale.Seq, revision []byte) (sale.Seq, error) {
 	ack, err := h.js.Publish(ctx, stockSubject(product), revision, jetstream.WithExpectStream(stockStream),
 		jetstream.WithExpectLastSequencePerSubject(uint64(after)), jetstream.WithRetryAttempts(0))
-	h.conn.noteWrite(stockStream, err)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && (api.ErrorCode == wrongLastSequence || api.ErrorCode == wrongLastSequenceConstant) {
 		return 0, fmt.Errorf("history of %s: %w", product, sale.ErrConflict)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("history of %s: %w", product, err)
+		return 0, fmt.Errorf("history of %s: %w", product, limitError(err))
 	}
 	return sale.Seq(ack.Sequence), nil
 }

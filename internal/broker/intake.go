@@ -222,7 +222,6 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 	if unanswered(err) {
 		ack, err = l.intake.resend(ctx, msg)
 	}
-	l.intake.conn.noteWrite(ordersStream, err)
 	if err != nil {
 		g.err = publishError(err)
 		l.intake.noteFailure(g.err)
@@ -230,7 +229,7 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 		close(g.done)
 		return
 	}
-	l.intake.failing.Store(nil)
+	l.intake.noteStored()
 	l.intake.mark.Note(ack.Sequence)
 	l.noteStored(s, ack.Sequence)
 	close(g.done)
@@ -353,11 +352,10 @@ func (l *lane) release() {
 }
 
 func publishError(err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == storeFailed && isLimit(api) {
-		return sale.ErrQueueFull
+	if isFull(err) {
+		return fmt.Errorf("%w: %w", sale.ErrQueueFull, err)
 	}
-	return fmt.Errorf("%w: %w", sale.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", sale.ErrUnavailable, limitError(err))
 }
 
 // Close refuses orders from now on, sends what has gathered, and waits until the

@@ -97,10 +97,18 @@ var ErrNoProduct = errors.New("no product is configured")
 // product that has a stock value keeps it, whatever the layout says. Instances may
 // provision at once.
 func Provision(ctx context.Context, c *Conn, layout Layout) error {
-	if err := inspect(ctx, c, layout.streams()); err != nil {
+	streams := layout.streams()
+	if err := inspect(ctx, c, streams); err != nil {
 		return err // before anything is changed
 	}
-	for _, want := range layout.streams() {
+	account, err := ask(ctx, c.js.AccountInfo)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	for _, want := range streams {
+		if limit := account.Limits.MaxConsumers; limit > 0 { // more than that is refused
+			want.MaxConsumers = min(want.MaxConsumers, limit)
+		}
 		if err := provisionStream(ctx, c, want, layout.Products); err != nil {
 			return err
 		}
@@ -311,7 +319,7 @@ func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error 
 		config.Subjects = append(config.Subjects, missing...)
 		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.UpdateStream(ctx, config) })
 		if err != nil {
-			return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), ordersStream, err)
+			return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), ordersStream, limitError(err))
 		}
 	}
 }
@@ -375,7 +383,7 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string) error {
 	for _, s := range []string{ordersSubject(p), deskSubject(p)} {
 		if !slices.Contains(sold, s) {
-			return fmt.Errorf("stream %s does not take %s", ordersStream, s)
+			return fmt.Errorf("stream %s does not take %s: %w", ordersStream, s, ErrMissing)
 		}
 	}
 	consumer, err := c.consumer(ctx, p)

@@ -84,15 +84,17 @@ func (m *QueueMark) Seq(epoch string) uint64 {
 func (m *QueueMark) Run(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
-	for ended := false; !ended; {
+	for ended, failing := false, false; !ended; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			ended = true
 		}
-		if err := m.save(); err != nil {
+		err := m.save()
+		if err != nil && !failing {
 			log.Warn("the queue's mark cannot be written", "err", err)
 		}
+		failing = err != nil
 	}
 }
 

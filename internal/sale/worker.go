@@ -53,11 +53,11 @@ const (
 	// idleTime is how long one wait for a message takes. A queue may need a good part of
 	// it to notice a lost server.
 	idleTime = 3 * time.Second
-	// silenceTime is how long a queue may be out of reach before the product counts as
-	// stuck: longer than an election takes.
+	// silenceTime is how long queue or history may be out of reach before the product
+	// counts as stuck: longer than an election takes.
 	silenceTime = 10 * time.Second
-	// worrying is the failure in a row from which on the product counts as stuck: the
-	// ones before look like a change of leader.
+	// worrying is the failure in a row from which on the log warns: the ones before look
+	// like a change of leader.
 	worrying = 5
 )
 
@@ -126,6 +126,8 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 		<-working.Done()
 		stop()
 	}
+	var since time.Time // the first failure
+	var lost Seq        // where the conflict before was
 	for attempt := 0; ; attempt++ {
 		committed, err := w.settle(lasting, d, lines, began)
 		if err == nil {
@@ -133,10 +135,22 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 			return
 		}
 		w.sure = false // whatever happened: look, never guess
-		if errors.Is(err, ErrConflict) && attempt == 0 {
-			continue
+		if attempt == 0 {
+			since = time.Now()
 		}
-		if w.report("a message cannot be settled yet", err, attempt) || errors.Is(err, ErrNewer) {
+		if errors.Is(err, ErrConflict) {
+			_, seen := w.Book.Head(w.Product)
+			if attempt == 0 {
+				lost = seen
+				continue
+			}
+			if seen == lost { // a server that failed to write answers so until it is started again
+				err = fmt.Errorf("%w, and it holds nothing newer: can its server still write?", err)
+			}
+			lost = seen
+		}
+		w.report("a message cannot be settled yet", err, attempt)
+		if time.Since(since) > silenceTime || errors.Is(err, ErrNewer) {
 			w.stuck.Store(&err)
 		}
 		if ctx.Err() != nil && (!committed || lasting.Err() != nil) {
@@ -293,14 +307,12 @@ func (w *Worker) beat(ctx context.Context) {
 	}
 }
 
-// report logs a failure, and tells whether it is one to worry about: the first in a
-// row look like a change of leader and are logged at debug, later ones as warnings at
-// every doubling.
-func (w *Worker) report(what string, err error, attempt int) (worry bool) {
+// report logs a failure: the first in a row look like a change of leader and are logged
+// at debug, later ones as warnings at every doubling.
+func (w *Worker) report(what string, err error, attempt int) {
 	level := slog.LevelDebug
 	if failures := attempt + 1; failures >= worrying && attempt&(attempt-1) == 0 {
 		level = slog.LevelWarn
 	}
 	w.Log.Log(context.Background(), level, what, "product", w.Product, "attempt", attempt+1, "err", err)
-	return attempt+1 >= worrying
 }
