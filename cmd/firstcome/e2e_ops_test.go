@@ -134,9 +134,7 @@ func TestStuckProduct(t *testing.T) {
 		if err := js.DeleteConsumer(bounded(t), "ORDERS", product); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, product+" is stuck", func() bool {
-			return strings.Contains(string(ops("/metrics").body), `firstcome_product_stuck{product="`+product+`"} 1`)
-		})
+		s.stuck(product)
 	}
 	lose("mug")
 	if a := ops("/readyz"); a.code != http.StatusOK {

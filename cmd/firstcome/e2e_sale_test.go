@@ -2,15 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -119,28 +115,6 @@ func TestSixHundredWantFifty(t *testing.T) {
 		rewrite(t, srv)
 		audited(t, srv.ClientURL()).want(t, 1, "BROKEN P8 broken for tshirt")
 	})
-}
-
-// copyOf serves a copy of a store that nobody has open.
-func copyOf(t *testing.T, store string) *natsd.Server {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(store)); err != nil {
-		t.Fatal(err)
-	}
-	srv, err := natsd.Start(bounded(t), natsd.Config{Listen: "127.0.0.1:0", StoreDir: dir,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := srv.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return srv
 }
 
 // forge appends a next link that nobody has decided: it settles the next message with

@@ -23,9 +23,14 @@ func (p decidedBefore) Got(e sale.Email, _ sale.ProductID) int64       { return 
 // Each link is recomputed from those before it, to the byte (P8).
 func (w *world) chain(t testing.TB, p sale.ProductID) (links []*sale.Link, foreign int) {
 	t.Helper()
+	return chain(t, w.read(t, "KV_stock"), p)
+}
+
+func chain(t testing.TB, values []stored, p sale.ProductID) (links []*sale.Link, foreign int) {
+	t.Helper()
 	past := decidedBefore{orders: map[sale.OrderID]bool{}, lines: map[sale.OrderID]bool{}, got: map[sale.Email]int64{}}
 	head := sale.Head{Stock: sale.Stock{Product: p}}
-	for _, m := range w.read(t, "KV_stock") {
+	for _, m := range values {
 		if m.Subject != "$KV.stock."+string(p) {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -58,29 +59,36 @@ type StoredLink struct {
 	*sale.Link
 	Revision sale.Seq
 	Value    []byte   // as stored
-	before   sale.Seq // the revision that it was appended after; 0: none, or unknown
+	appended bool     // after the revision before, by the server's word
+	before   sale.Seq // 0: none, or unknown
 }
 
 // Newest reads the product's newest link. Usually it is the newest value, which the
-// link before proves: whoever appends a link says after which revision. Else somebody
-// has written into the bucket, and the whole history is read. ErrNotFound: there is no
-// link.
+// link before proves. Else somebody has written into the bucket, and the whole history
+// is read. ErrNotFound: there is no link.
 func (h *History) Newest(ctx context.Context, product sale.ProductID) (StoredLink, error) {
 	link, err := h.last(ctx, product)
-	if err == nil && link.N == 1 && link.Prev == "" {
-		return link, nil
-	}
 	if err == nil {
-		before, readErr := h.read(ctx, link.before)
-		if readErr == nil && before.Product == product && before.N+1 == link.N && sale.HashOf(before.Value) == link.Prev {
-			return link, nil
-		}
-		err = errors.Join(readErr, sale.ErrNoLink)
+		err = h.prove(ctx, link)
 	}
 	if errors.Is(err, sale.ErrNoLink) {
-		return h.fold(ctx, product)
+		return h.fold(ctx, product, nil)
 	}
-	return StoredLink{}, err
+	return link, err
+}
+
+// prove tells a link from a value that only looks like one: whoever appends a link says
+// after which revision, and that must hold the link before. The error wraps
+// sale.ErrNoLink if it does not.
+func (h *History) prove(ctx context.Context, link StoredLink) error {
+	if link.N == 1 && link.Prev == "" && link.appended && link.before == 0 {
+		return nil
+	}
+	before, err := h.read(ctx, link.before)
+	if err == nil && (before.Product != link.Product || before.N+1 != link.N || sale.HashOf(before.Value) != link.Prev) {
+		return fmt.Errorf("revision %d: %w", link.Revision, sale.ErrNoLink)
+	}
+	return err
 }
 
 // last reads the newest value as a link.
@@ -109,12 +117,13 @@ func storedLink(msg *storedMsg) (StoredLink, error) {
 	if err != nil {
 		return StoredLink{}, fmt.Errorf("revision %d: %w", msg.Seq, err)
 	}
-	before, _ := strconv.ParseUint(last(msg.header, jetstream.ExpectedLastSubjSeqHeader), 10, 64) // 0: it was not appended
-	return StoredLink{Link: link, Revision: sale.Seq(msg.Seq), Value: msg.Data, before: sale.Seq(before)}, nil
+	before, err := strconv.ParseUint(last(msg.header, jetstream.ExpectedLastSubjSeqHeader), 10, 64)
+	return StoredLink{Link: link, Revision: sale.Seq(msg.Seq), Value: msg.Data, appended: err == nil, before: sale.Seq(before)}, nil
 }
 
-// fold reads the product's history from its beginning.
-func (h *History) fold(ctx context.Context, product sale.ProductID) (newest StoredLink, err error) {
+// fold reads the product's history from its beginning, up to the first link for which
+// enough says yes, or to the newest.
+func (h *History) fold(ctx context.Context, product sale.ProductID, enough func(StoredLink) bool) (newest StoredLink, err error) {
 	head := sale.Head{Stock: sale.Stock{Product: product}}
 	for at := sale.Seq(0); ; {
 		seq, value, err := h.Next(ctx, product, at)
@@ -128,8 +137,10 @@ func (h *History) fold(ctx context.Context, product sale.ProductID) (newest Stor
 		link, err := head.Continue(value)
 		switch {
 		case err == nil:
-			before := newest.Revision
-			newest = StoredLink{Link: link, Revision: seq, Value: value, before: before}
+			newest = StoredLink{Link: link, Revision: seq, Value: value, appended: true, before: newest.Revision}
+			if enough != nil && enough(newest) {
+				return newest, nil
+			}
 		case errors.Is(err, sale.ErrNewer):
 			return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
 		}
@@ -143,10 +154,11 @@ func (h *History) Before(ctx context.Context, link StoredLink) (StoredLink, erro
 
 // SettledBy finds the link that settled the message at a position, false if none has
 // yet. Messages are settled in order (P2), so it takes one read for every doubling of
-// the history.
+// the history. Where what was written by hand leads it astray, the whole history is
+// read.
 func (h *History) SettledBy(ctx context.Context, product sale.ProductID, at sale.Position) (StoredLink, bool, error) {
 	newest, err := h.Newest(ctx, product)
-	if err != nil || newest.Queue.Epoch != at.Epoch || newest.Queue.Seq < at.Seq {
+	if err != nil || !reached(newest, at) {
 		return StoredLink{}, false, err
 	}
 	low, high := sale.Seq(0), newest.Revision-1 // the link is the first one after a revision of low to high
@@ -157,13 +169,31 @@ func (h *History) SettledBy(ctx context.Context, product sale.ProductID, at sale
 		if err != nil {
 			return StoredLink{}, false, err
 		}
-		if link.Queue.Epoch == at.Epoch && link.Queue.Seq >= at.Seq {
+		if reached(link, at) {
 			found, high = link, middle
 		} else {
 			low = link.Revision
 		}
 	}
-	return found, found.Queue == at, nil
+	err = sale.ErrNoLink
+	if found.Queue == at {
+		err = h.prove(ctx, found)
+	}
+	if errors.Is(err, sale.ErrNoLink) {
+		found, err = h.fold(ctx, product, func(link StoredLink) bool { return reached(link, at) })
+	}
+	return found, err == nil && found.Queue == at, err
+}
+
+// reached tells whether a message is settled after link. Epochs follow one another as
+// the times do that they are.
+func reached(link StoredLink, at sale.Position) bool {
+	if link.Queue.Epoch == at.Epoch {
+		return link.Queue.Seq >= at.Seq
+	}
+	x, err := time.Parse(time.RFC3339Nano, link.Queue.Epoch)
+	y, err2 := time.Parse(time.RFC3339Nano, at.Epoch)
+	return err == nil && err2 == nil && x.After(y)
 }
 
 // linkAfter reads the first value after a revision that can be read as a link.

@@ -28,9 +28,9 @@ import (
 const patience = 60 * time.Second
 
 // quick is the pace of the tests that wait for redeliveries, and of all others that do
-// not ask for another. The suite's slowest step is late by half a second on two busy
-// cores, so it is no quicker.
-var quick = broker.Timing{AckWait: time.Second, Pin: time.Second, Pull: 600 * time.Millisecond}
+// not ask for another. On two busy cores a step is late by half a second now and then,
+// so it is no quicker: a queue calls its server silent after two thirds of a pull.
+var quick = broker.Timing{AckWait: time.Second, Pin: 1500 * time.Millisecond, Pull: 1200 * time.Millisecond}
 
 // What the tests run on: one server, and a cluster of three that replicates to
 // all, both with an fsync for every write. Each is started when a test first asks
@@ -57,8 +57,8 @@ type site struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// These tests wait for redeliveries far more than they compute.
-	if err := flag.Set("test.parallel", "20"); err != nil {
+	// These tests wait more than they compute, if no more for long.
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(sites{m})

@@ -144,9 +144,10 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 	for _, l := range w.letters(t) {
 		letters[l.Product] = append(letters[l.Product], fmt.Sprintf("line %d %q", l.Line, l.Raw))
 	}
+	values := w.read(t, "KV_stock")
 	for i, trial := range trials {
 		what := fmt.Sprintf("%s %d, fault %d (calls: %s)", trial.call, trial.nth, trial.fault, strings.Join(faults[i].Calls(), " "))
-		history, foreign := w.history(t, trial.product)
+		history, foreign := history(t, values, trial.product)
 		if history != playHistory || foreign != 0 {
 			t.Errorf("%s: %d foreign values, and the history is\n%s", what, foreign, history)
 		}
@@ -160,9 +161,9 @@ func TestFaultsLeaveTheSameHistory(t *testing.T) {
 }
 
 // history shows what the bucket holds of a product.
-func (w *world) history(t testing.TB, p sale.ProductID) (history string, foreign int) {
+func history(t testing.TB, values []stored, p sale.ProductID) (history string, foreign int) {
 	t.Helper()
-	links, foreign := w.chain(t, p)
+	links, foreign := chain(t, values, p)
 	for _, l := range links {
 		history += linkString(l)
 	}
@@ -223,7 +224,7 @@ link 3, desk: supply: 1 of 2 left
 link 4, desk: supply: 2 of 3 left
 link 5, orders: c@x.com 1 accepted at 3: 1 of 3 left
 `
-			if history, foreign := w.history(t, p); history != want || foreign != 0 {
+			if history, foreign := history(t, w.read(t, "KV_stock"), p); history != want || foreign != 0 {
 				t.Errorf("%+v: %d foreign values, and the history is\n%s", trial, foreign, history)
 			}
 		})

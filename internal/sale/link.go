@@ -124,13 +124,13 @@ func (h *Head) follow(link *Link, hash string) {
 func (h *Head) precedes(link *Link) error {
 	switch {
 	case link.Product != h.Product:
-		return noLink("it is one of %s", quoted(string(link.Product)))
+		return noLink("it is one of another product")
 	case link.N != h.N+1:
 		return noLink("it is number %d after %d", link.N, h.N)
 	case link.Prev != h.Hash:
 		return noLink("its prev is not the hash of the link before")
 	case (link.Change == Created) != (link.N == 1):
-		return noLink("number %d is %s", link.N, quoted(string(link.Change)))
+		return noLink("number %d cannot be of its change", link.N)
 	case !link.addsUp():
 		return noLink("its figures do not add up")
 	case link.Queue.Epoch == h.Queue.Epoch && link.Queue.Seq < h.Queue.Seq:
