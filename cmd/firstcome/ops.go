@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -127,8 +128,8 @@ func (r *readiness) check(ctx context.Context) error {
 	if r.book.Full() {
 		return errors.New("the book is full: raise book.max_orders")
 	}
-	if r.book.Queued() >= r.maxMessages {
-		return errors.New("the queue is full")
+	if room := r.maxMessages - min(100, r.maxMessages/100); r.book.Queued() >= room { // the rest is the desk's
+		return errors.New("the queue is full: " + strconv.FormatInt(r.book.Queued(), 10) + " messages wait")
 	}
 	return r.intake.Failing()
 }

@@ -104,6 +104,8 @@ type instance struct {
 	web       *web.Server
 	ops       *opsServer
 
+	stuckAfter time.Duration // see stuckWatch
+
 	running   sync.WaitGroup // every goroutine started here
 	following context.Context
 	unfollow  context.CancelFunc // ends the goroutines that keep book, sockets and mark up to date
@@ -125,7 +127,7 @@ func newInstance(cfg config, log *slog.Logger) *instance {
 	if cfg.Instance.Name == "" {
 		cfg.Instance.Name = defaultName()
 	}
-	return &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1), appeared: make(chan struct{}, 1)}
+	return &instance{cfg: cfg, log: log, metrics: newMetrics(), stuckAfter: stuckAfter, returned: make(chan struct{}, 1), appeared: make(chan struct{}, 1)}
 }
 
 func (in *instance) run(ctx context.Context, o serveOptions) error {
@@ -291,7 +293,7 @@ const keepUp = 2 * time.Second
 func (in *instance) refresh(ctx context.Context) {
 	tick := time.NewTicker(keepUp)
 	defer tick.Stop()
-	stuck := newStuckWatch(in.conn, in.book, in.deciders, in.cfg.Worker.ProcessingTime, in.log)
+	stuck := in.newStuckWatch()
 	for {
 		in.deciders.decide(in.book.Products())
 		select {

@@ -20,34 +20,50 @@ type stuckWatch struct {
 	conn     *broker.Conn
 	book     *sale.Book
 	deciders *deciders
-	after    time.Duration // stuckAfter and the time that work on an order takes
+	catchUp  func(context.Context) error // brings the book up to date
+	work     time.Duration               // on an order
+	after    time.Duration               // stuckAfter and that
 	log      *slog.Logger
 
+	told map[sale.ProductID]bool      // the log says that it is stuck
 	idle map[sale.ProductID]time.Time // since when this instance's worker has nothing in hand
 }
 
-func newStuckWatch(conn *broker.Conn, book *sale.Book, deciders *deciders, processing time.Duration, log *slog.Logger) *stuckWatch {
-	return &stuckWatch{conn: conn, book: book, deciders: deciders, after: stuckAfter + processing, log: log,
-		idle: map[sale.ProductID]time.Time{}}
+func (in *instance) newStuckWatch() *stuckWatch {
+	return &stuckWatch{conn: in.conn, book: in.book, deciders: in.deciders, catchUp: in.feed.CatchUp,
+		work: in.cfg.Worker.ProcessingTime, after: in.stuckAfter + in.cfg.Worker.ProcessingTime, log: in.log,
+		told: map[sale.ProductID]bool{}, idle: map[sale.ProductID]time.Time{}}
 }
 
-// look goes through all products once.
+// look goes through all products once. What it asks takes no longer than keepUp in all.
 func (w *stuckWatch) look(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, keepUp)
+	defer cancel()
 	for _, p := range w.book.Products() {
-		why, lasting := w.why(ctx, &p)
-		switch {
-		case why != "" && p.Stuck == "":
-			w.log.Error("a product is stuck: orders get 503 until it goes on", "product", p.Product, "cause", why)
-		case why == "" && p.Stuck != "":
-			w.log.Info("a product goes on", "product", p.Product)
+		why, lasting := w.why(asking, &p)
+		if ctx.Err() != nil {
+			return // what was not answered is no reason
+		}
+		if now, _ := w.book.Product(p.Product); now.N > p.N && !lasting {
+			why = "" // it has gone on meanwhile
 		}
 		w.book.SetStuck(p.Product, why, lasting)
+		switch told := w.told[p.Product]; {
+		case why != "" && !told:
+			w.log.Error("a product is stuck: orders get 503 until it goes on", "product", p.Product, "cause", why)
+		case why == "" && told:
+			w.log.Info("a product goes on", "product", p.Product)
+		}
+		w.told[p.Product] = why != ""
 	}
 }
 
 // why is the reason why nothing is decided, "" if none is known. The next link does not
 // end a lasting one.
 func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, lasting bool) {
+	if err := w.book.Stopped(p.Product); err != nil {
+		return err.Error(), true
+	}
 	err, busy, mine := w.deciders.state(p.Product)
 	if err != nil {
 		return err.Error(), errors.Is(err, sale.ErrBehind) || errors.Is(err, sale.ErrNewer)
@@ -61,39 +77,47 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 	if p.Since.IsZero() || time.Since(p.Since) < min(w.after, w.lostAfter()) {
 		return "", false
 	}
-	asking, cancel := context.WithTimeout(ctx, keepUp)
-	defer cancel()
-	hold, err := broker.LookAtHold(asking, w.conn, p.Product)
+	hold, err := broker.LookAtHold(ctx, w.conn, p.Product)
+	if err == nil && hold.Empty() {
+		err = w.vanished(ctx, p.Product, hold.Position)
+		if err == nil {
+			return "", false
+		}
+	}
+	if err == nil && hold.Outstanding > 0 && hold.Paused.IsZero() && w.lost(p.Product) {
+		w.log.Warn("a message was handed out and came back to nobody: the queue's consumer is made again", "product", p.Product)
+		err = broker.RemakeConsumer(ctx, w.conn, p.Product)
+		delete(w.idle, p.Product)
+	}
 	switch {
-	case err != nil && time.Since(p.Since) < w.after:
+	case time.Since(p.Since) < w.after:
 		return "", false
 	case err != nil:
 		return err.Error(), false
-	case hold.Empty():
-		if n := w.book.Vanished(p.Product, hold.Position); n > 0 {
-			w.log.Error("messages left the queue and were never decided; run firstcome audit", "product", p.Product, "messages", n)
-		}
-		return "", false
-	case hold.Outstanding > 0 && hold.Paused.IsZero() && w.lost(p.Product):
-		w.log.Warn("a message was handed out and came back to nobody: the queue's consumer is made again", "product", p.Product)
-		if err := broker.RemakeConsumer(asking, w.conn, p.Product); err != nil {
-			return err.Error(), false
-		}
-		delete(w.idle, p.Product)
-		return "", false
-	case time.Since(p.Since) < w.after:
-		return "", false
 	}
 	return hold.String(), false
 }
 
-// lostAfter is when a message in nobody's hand should have come again.
-func (w *stuckWatch) lostAfter() time.Duration { return 2 * w.conn.AckWait() }
+// vanished lets messages wait no more that are not in the queue, once the book has heard
+// of everything that was decided.
+func (w *stuckWatch) vanished(ctx context.Context, product sale.ProductID, upTo sale.Position) error {
+	if err := w.catchUp(ctx); err != nil {
+		return err
+	}
+	if n := w.book.Vanished(product, upTo); n > 0 {
+		w.log.Error("messages left the queue and were never decided; run firstcome audit", "product", product, "messages", n)
+	}
+	return nil
+}
 
-// lost tells whether a message that is outstanding will not come again by itself: this
-// instance has the only server and the only worker, and that has long been idle by the
-// monotonic clock. The server counts by a clock that may have gone back.
+// lostAfter is when a message in nobody's hand should have come again.
+func (w *stuckWatch) lostAfter() time.Duration { return 2*w.conn.AckWait() + w.work }
+
+// lost tells whether a message that is outstanding will not come again by itself: the
+// server is this instance's own, and the worker here has long been idle by the monotonic
+// clock. The server counts by a clock that may have gone back. Where another instance has
+// the message in hand after all, it is decided once all the same.
 func (w *stuckWatch) lost(product sale.ProductID) bool {
 	idle := w.idle[product]
-	return w.conn.Embedded() && !idle.IsZero() && time.Since(idle) > w.lostAfter()
+	return w.conn.Alone() && !idle.IsZero() && time.Since(idle) > w.lostAfter()
 }
