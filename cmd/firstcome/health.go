@@ -67,7 +67,7 @@ func reachable(listen string) string {
 func askHealth(ctx context.Context, to io.Writer, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return usageError{err}
+		return usageError{fmt.Errorf("--url: %w", err)}
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: the instance is near
 	answer, err := client.Do(request)
