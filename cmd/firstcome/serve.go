@@ -274,8 +274,11 @@ func (in *instance) open(ctx context.Context) (err error) {
 		}
 		in.running.Go(func() { in.mark.Run(in.following, in.log) })
 	}
-	if in.feed == nil {
-		in.feed, err = broker.OpenFeed(ctx, in.conn, in.book)
+	if in.feed != nil {
+		return nil
+	}
+	if in.feed, err = broker.OpenFeed(ctx, in.conn, in.book); err == nil {
+		in.feed.Mark(in.mark)
 	}
 	return err
 }

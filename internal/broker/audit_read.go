@@ -17,6 +17,7 @@ import (
 type QueueState struct {
 	Epoch       string
 	First, Last uint64 // sequences that the queue has given out in this epoch
+	Revision    uint64 // the last one of the bucket
 	// Acked is how far each product's consumer has seen everything acknowledged. It was
 	// read before any history.
 	Acked map[sale.ProductID]uint64
@@ -44,6 +45,9 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 		q.First = first
 	}
 	q.Last = info.State.LastSeq
+	if q.Revision, err = lastRevision(ctx, c); err != nil {
+		return q, err
+	}
 	q.Acked = map[sale.ProductID]uint64{}
 	for _, subject := range info.Config.Subjects {
 		p, _, ok := queueSubject(subject)
@@ -67,6 +71,18 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 	return q, nil
 }
 
+func lastRevision(ctx context.Context, c *Conn) (uint64, error) {
+	stream, err := c.stream(ctx, stockStream)
+	if err != nil {
+		return 0, fmt.Errorf("bucket %s: %w", stockBucket, err)
+	}
+	info, err := head(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.LastSeq, nil
+}
+
 // held tells whether an instance decides by this consumer just now. A message that was
 // handed out long ago is in nobody's hand: it waits to be handed out again.
 func held(consumer *jetstream.ConsumerInfo, long time.Duration) bool {
@@ -80,7 +96,7 @@ func held(consumer *jetstream.ConsumerInfo, long time.Duration) bool {
 }
 
 // ReadQueue visits every message that stands in the queue up to a sequence.
-func ReadQueue(ctx context.Context, c *Conn, to uint64, visit func(product sale.ProductID, seq uint64)) error {
+func ReadQueue(ctx context.Context, c *Conn, to uint64, visit func(*sale.Message)) error {
 	stream, err := c.stream(ctx, ordersStream)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", ordersStream, err)
@@ -89,9 +105,10 @@ func ReadQueue(ctx context.Context, c *Conn, to uint64, visit func(product sale.
 	if err != nil {
 		return err
 	}
+	epoch := info.Config.Metadata[metaEpoch]
 	return readStream(ctx, c, ordersStream, max(1, info.State.FirstSeq), to, func(msg *storedMsg) {
-		if p, _, ok := queueSubject(msg.Subject); ok {
-			visit(p, msg.Seq)
+		if p, desk, ok := queueSubject(msg.Subject); ok {
+			visit(&sale.Message{Product: p, Desk: desk, Epoch: epoch, Seq: msg.Seq, StoredAt: msg.Time, Data: msg.Data})
 		}
 	})
 }

@@ -12,45 +12,47 @@ import (
 	"firstcome/internal/sale"
 )
 
-// MakeConsumer makes a product's consumer if it does not exist.
+// MakeConsumer makes a product's consumer, and has the queue take the product, where
+// either is missing.
 func MakeConsumer(ctx context.Context, c *Conn, product sale.ProductID) error {
+	if err := addSubjects(ctx, c, []sale.ProductID{product}); err != nil {
+		return err
+	}
 	return provisionConsumer(ctx, c, product)
 }
 
 // ErrHeld is wrapped where somebody has a message in hand that a repair needs.
 var ErrHeld = errors.New("an instance has a message in hand")
 
-// DropCovered acknowledges the product's first messages for which covered says yes, up to
-// the first one for which it does not: the history has settled them. It returns how many.
-func DropCovered(ctx context.Context, c *Conn, product sale.ProductID, covered func(seq uint64) bool) (dropped int, err error) {
+// Drop acknowledges the product's first n messages, all of which are ones that settled
+// says yes to: the history has them. It fails with ErrHeld if somebody else has one of
+// them in hand.
+func Drop(ctx context.Context, c *Conn, product sale.ProductID, n int, settled func(seq uint64) bool) (err error) {
 	q := NewQueue(c, product, Witnesses{})
 	defer func() { err = errors.Join(err, q.Leave(context.WithoutCancel(ctx))) }()
-	for {
-		waiting, cancel := context.WithTimeout(ctx, 2*c.timing.AckWait)
+	for range n {
+		waiting, cancel := context.WithTimeout(ctx, 3*c.timing.AckWait) // one that was in hand comes again
 		d, err := q.Next(waiting)
-		ended := err != nil && err == waiting.Err()
+		none := err != nil && err == waiting.Err() && ctx.Err() == nil
 		cancel()
 		switch {
-		case ended && ctx.Err() == nil:
-			hold, err := LookAtHold(ctx, c, product)
-			if err == nil && !hold.Empty() {
-				err = fmt.Errorf("product %s: %w", product, ErrHeld)
-			}
-			return dropped, err
+		case none:
+			return fmt.Errorf("product %s: %w", product, ErrHeld)
 		case err != nil:
-			return dropped, err
-		case !covered(d.Message().Seq):
-			return dropped, nil // Leave hands it back
+			return err
+		case !settled(d.Message().Seq):
+			return fmt.Errorf("product %s: message %d comes before ones that the history has", product, d.Message().Seq)
 		}
 		if err := d.Ack(); err != nil {
-			return dropped, err
+			return err
 		}
-		dropped++
 	}
+	return nil
 }
 
-// RenewEpoch begins a new epoch of the queue, whose first sequence is that one: sequences
-// that were given out before say nothing any more. No instance may decide meanwhile.
+// RenewEpoch begins a new epoch of the queue. From that sequence on every one is queued
+// or will be given out; the ones before say nothing any more. No instance may decide
+// meanwhile.
 func RenewEpoch(ctx context.Context, c *Conn, first uint64) error {
 	stream, err := c.stream(ctx, ordersStream)
 	if err != nil {
