@@ -86,6 +86,7 @@ type productDiagnosis struct {
 	id      sale.ProductID
 	behind  error            // wraps sale.ErrBehind, or nil
 	missing bool             // the consumer
+	out     int              // messages in the queue that the consumer does not hand out any more
 	passed  int              // messages in the queue behind which others were settled
 	settled *audit.Sequences // messages in the queue that the history has settled
 	stale   int              // how many these are
@@ -221,6 +222,9 @@ func (d *diagnosis) judge(w sale.Witness, heads map[sale.ProductID]*sale.Head, q
 			one.behind = w.Check(head.Queue)
 			if q := queues[p]; q != nil {
 				for _, seq := range q.seqs {
+					if seq <= d.state.Passed[p] {
+						one.out++
+					}
 					switch {
 					case q.settled[seq]:
 						one.settled.Add(seq)
@@ -242,13 +246,13 @@ func (d *diagnosis) torn() bool {
 }
 
 func (d *diagnosis) wrong() bool {
-	return d.torn() || slices.ContainsFunc(d.products, func(p productDiagnosis) bool { return p.missing })
+	return d.torn() || slices.ContainsFunc(d.products, func(p productDiagnosis) bool { return p.missing || p.out > 0 })
 }
 
 // print says what is behind, and what a repair does about it.
 func (d *diagnosis) print(to io.Writer) {
 	for _, p := range d.products {
-		if p.behind == nil && !p.missing && p.passed == 0 {
+		if p.behind == nil && !p.missing && p.out == 0 && p.passed == 0 {
 			fmt.Fprintf(to, "%s: nothing to repair\n", p.id)
 		}
 		if p.behind != nil {
@@ -257,10 +261,13 @@ func (d *diagnosis) print(to io.Writer) {
 		if p.missing {
 			fmt.Fprintf(to, "%s: the consumer is missing: it would be made\n", p.id)
 		}
+		if p.out > 0 {
+			fmt.Fprintf(to, "%s: the consumer has passed over %d messages in the queue: it would be made again\n", p.id, p.out)
+		}
 		if p.passed > 0 {
 			fmt.Fprintf(to, "%s: %d messages in the queue come before one that is settled, and are not: they would be decided\n", p.id, p.passed)
 		}
-		if p.stale > 0 && d.wrong() {
+		if p.stale > 0 && d.torn() {
 			fmt.Fprintf(to, "%s: %d messages in the queue are settled by the history: they would be taken off\n", p.id, p.stale)
 		}
 	}
@@ -272,16 +279,25 @@ func (d *diagnosis) print(to io.Writer) {
 	}
 }
 
-// mend does what print says. It may be repeated.
+// mend does what print says. It may be repeated. Where a new epoch is needed no product
+// has a consumer until it has begun, so that no instance decides by the old one.
 func (d *diagnosis) mend(ctx context.Context, conn *broker.Conn, to io.Writer) error {
+	now, err := broker.ReadQueueState(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if len(now.Held) > 0 || now.Revision != d.state.Revision || now.Epoch != d.state.Epoch {
+		return errors.New("nothing was done: an instance has decided meanwhile; stop the deciding instances, and run this again")
+	}
 	for _, p := range d.products {
-		if p.missing {
-			if err := broker.MakeConsumer(ctx, conn, p.id); err != nil {
+		if d.torn() || p.out > 0 {
+			if err := broker.RemoveConsumer(ctx, conn, p.id); err != nil {
 				return err
 			}
-			fmt.Fprintf(to, "%s: the consumer is made\n", p.id)
 		}
-		if p.stale > 0 {
+	}
+	for _, p := range d.products {
+		if p.stale > 0 && d.torn() {
 			if err := broker.Drop(ctx, conn, p.id, p.stale, p.settled.Has); err != nil {
 				return err
 			}
@@ -289,19 +305,20 @@ func (d *diagnosis) mend(ctx context.Context, conn *broker.Conn, to io.Writer) e
 		}
 	}
 	if d.torn() {
-		now, err := broker.ReadQueueState(ctx, conn)
-		if err != nil {
-			return err
-		}
-		if len(now.Held) > 0 || now.Revision != d.state.Revision || now.Epoch != d.state.Epoch {
-			return errors.New("an instance has decided meanwhile: stop the deciding instances, and run this again")
-		}
 		if err := broker.RenewEpoch(ctx, conn, d.first); err != nil {
 			return err
 		}
 		fmt.Fprintln(to, "the queue has begun a new epoch")
 	}
-	_, err := fmt.Fprintln(to, "done: start the instances, and run firstcome audit")
+	for _, p := range d.products {
+		if err := broker.MakeConsumer(ctx, conn, p.id); err != nil {
+			return err
+		}
+		if p.missing || p.out > 0 {
+			fmt.Fprintf(to, "%s: the consumer is made\n", p.id)
+		}
+	}
+	_, err = fmt.Fprintln(to, "done: start the instances, and run firstcome audit")
 	return err
 }
 

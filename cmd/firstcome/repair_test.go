@@ -100,6 +100,16 @@ func TestRepair(t *testing.T) {
 		"both": {back: []string{"ORDERS", "KV_stock"}, lost: "4", sold: 3, says: []string{
 			"it ends at message 3 and had confirmed message 7, 4 more\n", "begin a new epoch at message 2\n"}},
 		"both without a mark": {back: []string{"ORDERS", "KV_stock"}, change: noMark, sold: 3},
+		"the queue's messages, older than its consumer": {lost: "2", sold: 4, change: func(t *testing.T, dir string) {
+			messages := filepath.Join("jetstream", "$G", "streams", "ORDERS", "msgs")
+			if err := os.RemoveAll(filepath.Join(dir, messages)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(filepath.Join(dir, messages), os.DirFS(filepath.Join(older, messages))); err != nil {
+				t.Fatal(err)
+			}
+		}, says: []string{"tshirt: the consumer has passed over 2 messages in the queue: it would be made again\n",
+			"tshirt: 2 messages in the queue are settled"}},
 		"a queue that gave its sequences out again": {back: []string{"ORDERS"}, sold: 7, change: func(t *testing.T, dir string) {
 			noMark(t, dir)
 			s := open(t, dir, serveOnlyFile)

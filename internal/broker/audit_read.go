@@ -21,6 +21,9 @@ type QueueState struct {
 	// Acked is how far each product's consumer has seen everything acknowledged. It was
 	// read before any history.
 	Acked map[sale.ProductID]uint64
+	// Passed is up to where each product's consumer hands out nothing any more: what stands
+	// in the queue before it stays there. 0 while a message is outstanding.
+	Passed map[sale.ProductID]uint64
 	// Missing are the products whose consumer does not exist, and Held those of which an
 	// instance holds the pin or a message.
 	Missing, Held []sale.ProductID
@@ -48,7 +51,7 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 	if q.Revision, err = lastRevision(ctx, c); err != nil {
 		return q, err
 	}
-	q.Acked = map[sale.ProductID]uint64{}
+	q.Acked, q.Passed = map[sale.ProductID]uint64{}, map[sale.ProductID]uint64{}
 	for _, subject := range info.Config.Subjects {
 		p, _, ok := queueSubject(subject)
 		if _, known := q.Acked[p]; !ok || known {
@@ -64,6 +67,7 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 			return q, fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 		}
 		info := consumer.CachedInfo()
+		q.Passed[p] = passed(info)
 		if q.Acked[p] = acknowledged(info); held(info, 2*c.timing.AckWait) {
 			q.Held = append(q.Held, p)
 		}

@@ -55,9 +55,9 @@ func (h Hold) String() string {
 	return "the queue has nothing of the product"
 }
 
-// RemakeConsumer makes a product's consumer again: the server then hands out whatever was
-// not acknowledged. It is for a store of one's own, when the server waits for a time that
-// has gone back; decisions do not rest on the consumer.
+// RemakeConsumer makes a product's consumer again: the server then hands out whatever is in
+// the queue. It is for a server that waits for a time that has gone back, and for a repair;
+// decisions do not rest on the consumer.
 func RemakeConsumer(ctx context.Context, c *Conn, product sale.ProductID) error {
 	if err := c.js.DeleteConsumer(ctx, ordersStream, string(product)); err != nil {
 		return fmt.Errorf("remove consumer %s: %w", product, err)

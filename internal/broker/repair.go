@@ -21,27 +21,48 @@ func MakeConsumer(ctx context.Context, c *Conn, product sale.ProductID) error {
 	return provisionConsumer(ctx, c, product)
 }
 
-// ErrHeld is wrapped where somebody has a message in hand that a repair needs.
-var ErrHeld = errors.New("an instance has a message in hand")
+// RemoveConsumer takes a product's consumer away until MakeConsumer: an instance that
+// waits for a repair can open its queue again only then, and so never takes a message of
+// the new epoch for one of the old.
+func RemoveConsumer(ctx context.Context, c *Conn, product sale.ProductID) error {
+	for _, name := range []string{string(product), repairConsumer(product)} {
+		err := c.js.DeleteConsumer(ctx, ordersStream, name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("remove consumer %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// repairConsumer is the name of a consumer that takes messages off the queue in a repair:
+// none that a product can have.
+func repairConsumer(product sale.ProductID) string { return "REPAIR_" + string(product) }
+
+// repairAbandoned is when the server removes it by itself.
+const repairAbandoned = time.Minute
 
 // Drop acknowledges the product's first n messages, all of which are ones that settled
-// says yes to: the history has them. It fails with ErrHeld if somebody else has one of
-// them in hand.
+// says yes to: the history has them. The product must be without its consumer.
 func Drop(ctx context.Context, c *Conn, product sale.ProductID, n int, settled func(seq uint64) bool) (err error) {
 	q := NewQueue(c, product, Witnesses{})
-	defer func() { err = errors.Join(err, q.Leave(context.WithoutCancel(ctx))) }()
+	q.want.Name, q.want.Durable, q.want.InactiveThreshold = repairConsumer(product), repairConsumer(product), repairAbandoned
+	_, err = ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return c.js.CreateConsumer(ctx, ordersStream, q.want)
+	})
+	if err != nil {
+		return fmt.Errorf("consumer %s of %s: %w", q.want.Name, ordersStream, limitError(err))
+	}
+	defer func() {
+		done := context.WithoutCancel(ctx)
+		err = errors.Join(err, q.Leave(done), RemoveConsumer(done, c, product))
+	}()
 	for range n {
-		waiting, cancel := context.WithTimeout(ctx, 3*c.timing.AckWait) // one that was in hand comes again
-		d, err := q.Next(waiting)
-		none := err != nil && err == waiting.Err() && ctx.Err() == nil
-		cancel()
-		switch {
-		case none:
-			return fmt.Errorf("product %s: %w", product, ErrHeld)
-		case err != nil:
+		d, err := q.Next(ctx)
+		if err != nil {
 			return err
-		case !settled(d.Message().Seq):
-			return fmt.Errorf("product %s: message %d comes before ones that the history has", product, d.Message().Seq)
+		}
+		if seq := d.Message().Seq; !settled(seq) {
+			return fmt.Errorf("product %s: message %d comes before ones that the history has", product, seq)
 		}
 		if err := d.Ack(); err != nil {
 			return err
