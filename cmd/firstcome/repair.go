@@ -105,7 +105,7 @@ func diagnose(ctx context.Context, conn *broker.Conn, mark string, progress func
 	if d.state, err = broker.ReadQueueState(ctx, conn); err != nil {
 		return d, err
 	}
-	w := sale.Witness{Epoch: d.state.Epoch, Last: d.state.Last}
+	w := sale.Witness{Epoch: d.state.Epoch, First: d.state.First, Last: d.state.Last}
 	if epoch, seq, err := broker.ReadQueueMark(mark); err == nil && epoch == d.state.Epoch {
 		w.Mark = seq // else it is another store's, or there is none
 	}
@@ -152,7 +152,7 @@ func diagnose(ctx context.Context, conn *broker.Conn, mark string, progress func
 	case missing > 0:
 		return d, fmt.Errorf("%w: the bucket lacks %d of its revisions, which no repair brings back: restore a copy of KV_stock", broker.ErrCut, missing)
 	}
-	for seq := max(d.state.First, 1); seq <= end; seq++ {
+	for seq := d.state.First; seq <= end; seq++ {
 		if !known.Has(seq) {
 			d.lost++
 		}

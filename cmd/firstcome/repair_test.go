@@ -219,6 +219,14 @@ func TestRepairBesideTheInstance(t *testing.T) {
 	})
 	cli(t, "audit", "--nats", s.nats, "--config", file).want(t, 0, "ok: ")
 	s.stop()
+
+	// A history without the links since the repair is behind, too.
+	putBack(t, store, older, "KV_stock")
+	s = open(t, store)
+	s.stuck("tshirt")
+	s.await(`the history is behind: it has nothing of the queue since message 4 and message 4 was settled, 1 more: run firstcome repair`)
+	cli(t, "audit", "--nats", s.nats, "--config", file).want(t, 1, "BROKEN P3", "the history is behind: it has nothing of the queue since message 4")
+	s.stop()
 }
 
 // A consumer that is missing is made again, and a product that the queue does not take.

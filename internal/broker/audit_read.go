@@ -43,10 +43,7 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 	if q.Epoch = info.Config.Metadata[metaEpoch]; q.Epoch == "" {
 		return q, fmt.Errorf("stream %s %w: metadata %s is missing", ordersStream, ErrDrift, metaEpoch)
 	}
-	q.First = 1
-	if first, err := strconv.ParseUint(info.Config.Metadata[metaFirst], 10, 64); err == nil {
-		q.First = first
-	}
+	q.First = epochFirst(info.Config)
 	q.Last = info.State.LastSeq
 	if q.Revision, err = lastRevision(ctx, c); err != nil {
 		return q, err
@@ -73,6 +70,14 @@ func ReadQueueState(ctx context.Context, c *Conn) (q QueueState, err error) {
 		}
 	}
 	return q, nil
+}
+
+// epochFirst is the first sequence of the queue's epoch.
+func epochFirst(queue jetstream.StreamConfig) uint64 {
+	if first, err := strconv.ParseUint(queue.Metadata[metaFirst], 10, 64); err == nil {
+		return max(first, 1)
+	}
+	return 1
 }
 
 func lastRevision(ctx context.Context, c *Conn) (uint64, error) {

@@ -107,7 +107,7 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 	if q.witness.Newest == nil {
 		return nil
 	}
-	w := sale.Witness{Epoch: q.epoch, Acked: acknowledged(consumer)}
+	w := sale.Witness{Epoch: q.epoch, First: epochFirst(stream.CachedInfo().Config), Acked: acknowledged(consumer)}
 	newest, err := q.witness.Newest(ctx)
 	if err != nil {
 		return err
