@@ -105,6 +105,7 @@ type instance struct {
 	ops       *opsServer
 
 	stuckAfter time.Duration // see stuckWatch
+	watch      *stuckWatch   // start's, then refresh's
 
 	running   sync.WaitGroup // every goroutine started here
 	following context.Context
@@ -182,6 +183,8 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if in.web, err = newWeb(in.cfg, o.demo, in.intake, in.feed, in.book, in.log); err != nil {
 		return a, err
 	}
+	in.watch = in.newStuckWatch()
+	in.watch.look(ctx) // before the door opens
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() { wake(in.returned) })
 	in.announcer.To(in.web.Deliver)
@@ -296,7 +299,6 @@ const keepUp = 2 * time.Second
 func (in *instance) refresh(ctx context.Context) {
 	tick := time.NewTicker(keepUp)
 	defer tick.Stop()
-	stuck := in.newStuckWatch()
 	for {
 		in.deciders.decide(in.book.Products())
 		select {
@@ -306,7 +308,7 @@ func (in *instance) refresh(ctx context.Context) {
 			if err := in.feed.CatchUp(ctx); err != nil && ctx.Err() == nil {
 				in.log.Debug("the book may be behind", "err", err)
 			}
-			stuck.look(ctx)
+			in.watch.look(ctx)
 			in.warnFull()
 			continue
 		case <-in.appeared:

@@ -20,19 +20,23 @@ type stuckWatch struct {
 	conn     *broker.Conn
 	book     *sale.Book
 	deciders *deciders
+	mark     *broker.QueueMark           // nil on a cluster
 	catchUp  func(context.Context) error // brings the book up to date
 	work     time.Duration               // on an order
 	after    time.Duration               // stuckAfter and that
 	log      *slog.Logger
 
-	told map[sale.ProductID]bool      // the log says that it is stuck
-	idle map[sale.ProductID]time.Time // since when this instance's worker has nothing in hand
+	told    map[sale.ProductID]bool // the log says that it is stuck
+	witness map[sale.ProductID]*broker.Queue
+	behind  map[sale.ProductID]error     // what the witnesses said when they were last asked
+	idle    map[sale.ProductID]time.Time // since when this instance's worker has nothing in hand
 }
 
 func (in *instance) newStuckWatch() *stuckWatch {
 	return &stuckWatch{conn: in.conn, book: in.book, deciders: in.deciders, catchUp: in.feed.CatchUp,
 		work: in.cfg.Worker.ProcessingTime, after: in.stuckAfter + in.cfg.Worker.ProcessingTime, log: in.log,
-		told: map[sale.ProductID]bool{}, idle: map[sale.ProductID]time.Time{}}
+		told: map[sale.ProductID]bool{}, witness: map[sale.ProductID]*broker.Queue{}, behind: map[sale.ProductID]error{},
+		idle: map[sale.ProductID]time.Time{}, mark: in.mark}
 }
 
 // look goes through all products once. What it asks takes no longer than keepUp in all.
@@ -62,6 +66,9 @@ func (w *stuckWatch) look(ctx context.Context) {
 // end a lasting one.
 func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, lasting bool) {
 	if err := w.book.Stopped(p.Product); err != nil {
+		return err.Error(), true
+	}
+	if err := w.contradicted(ctx, p.Product); err != nil {
 		return err.Error(), true
 	}
 	err, busy, mine := w.deciders.state(p.Product)
@@ -96,6 +103,32 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 		return err.Error(), false
 	}
 	return hold.String(), false
+}
+
+// contradicted tells what queue and history say against each other. It asks when it first
+// sees a product, before the door opens, and from then on only while something is wrong:
+// workers ask for themselves, whenever they open their queue.
+func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) error {
+	if err, asked := w.behind[product]; asked && err == nil {
+		return nil
+	}
+	q := w.witness[product]
+	if q == nil {
+		history := broker.NewHistory(w.conn)
+		q = broker.NewQueue(w.conn, product, broker.Witnesses{Mark: w.mark.Seq, Newest: func(ctx context.Context) (sale.Position, error) {
+			link, err := history.Newest(ctx, product)
+			if err != nil {
+				return sale.Position{}, err
+			}
+			return link.Queue, nil
+		}})
+		w.witness[product] = q
+	}
+	switch err := q.Examine(ctx); {
+	case err == nil, errors.Is(err, sale.ErrBehind):
+		w.behind[product] = err
+	}
+	return w.behind[product]
 }
 
 // vanished lets messages wait no more that are not in the queue, once the book has heard

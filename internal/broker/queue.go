@@ -78,6 +78,20 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 
 // open reads the epoch and hears the witnesses before it pulls.
 func (q *Queue) open(ctx context.Context) error {
+	if err := q.Examine(ctx); err != nil {
+		return err
+	}
+	var err error
+	if q.pull, err = newPuller(q.nc, q.want.Durable, q.pulls, q.back); err != nil {
+		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
+	}
+	q.delivered = 0
+	return nil
+}
+
+// Examine looks at the queue as it is looked at before any message is taken: its settings
+// are right, and nothing contradicts the witnesses. Else its error wraps sale.ErrBehind.
+func (q *Queue) Examine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := q.look(ctx)
@@ -91,14 +105,7 @@ func (q *Queue) open(ctx context.Context) error {
 	if err := consumerDrift(q.want, consumer.CachedInfo().Config); err != nil {
 		return err
 	}
-	if err := q.compare(ctx, stream, consumer.CachedInfo()); err != nil {
-		return err
-	}
-	if q.pull, err = newPuller(q.nc, q.want.Durable, q.pulls, q.back); err != nil {
-		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
-	}
-	q.delivered = 0
-	return nil
+	return q.compare(ctx, stream, consumer.CachedInfo())
 }
 
 // compare asks queue and history about each other, in the order in which what is told
