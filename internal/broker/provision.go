@@ -172,7 +172,7 @@ func (h *History) began(ctx context.Context, p sale.ProductID) (found bool, last
 		}
 		head := sale.Head{Stock: sale.Stock{Product: p}}
 		if _, err := head.Continue(value); err == nil || errors.Is(err, sale.ErrNewer) {
-			return true, seq, nil // what cannot be read here is told by whoever follows it
+			return true, seq, nil // the feed and the worker say what they cannot read
 		}
 		if link, err := sale.ReadLink(value); cut == 0 && err == nil && link.Product == p && link.N > 1 {
 			cut = link.N
@@ -213,7 +213,7 @@ func (h *History) sold(ctx context.Context) (products []sale.ProductID, err erro
 }
 
 // afterCreation repeats a step that does not find its stream yet: in a cluster, the
-// one who is asked may hear of a creation after the one who did it.
+// server that is asked may hear of a creation after the one that made it.
 func afterCreation(ctx context.Context, step func(context.Context) error) error {
 	var err error
 	_ = retry(ctx, func() error { // err is what the last attempt said
@@ -223,6 +223,15 @@ func afterCreation(ctx context.Context, step func(context.Context) error) error 
 		return nil
 	})
 	return err
+}
+
+// madeStream looks up a stream that is known to exist.
+func (c *Conn) madeStream(ctx context.Context, name string) (stream jetstream.Stream, err error) {
+	err = afterCreation(ctx, func(ctx context.Context) (err error) {
+		stream, err = c.stream(ctx, name)
+		return err
+	})
+	return stream, err
 }
 
 // inspect looks for a store of an earlier layout, and for drift in the streams that
@@ -267,7 +276,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("create stream %s: %w", want.Name, limitError(err))
 		}
-		stream, err = c.stream(ctx, want.Name) // another instance was first
+		stream, err = c.madeStream(ctx, want.Name) // another instance was first
 	}
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, err)
@@ -285,7 +294,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 const noPeers = 10005
 
 // createStream repeats itself until the cluster knows enough of its servers, or ctx
-// ends: whoever has just started them all provisions next.
+// ends: servers that have just been started know each other a moment later.
 func createStream(ctx context.Context, c *Conn, want jetstream.StreamConfig) (err error) {
 	_ = retry(ctx, func() error { // err is what the last attempt said
 		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.CreateStream(ctx, want) })
@@ -300,7 +309,7 @@ func createStream(ctx context.Context, c *Conn, want jetstream.StreamConfig) (er
 // addSubjects has the queue take these products, and looks again until it does.
 func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error {
 	for {
-		stream, err := c.stream(ctx, ordersStream)
+		stream, err := c.madeStream(ctx, ordersStream)
 		if err != nil {
 			return fmt.Errorf("look up stream %s: %w", ordersStream, err)
 		}

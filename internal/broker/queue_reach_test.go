@@ -42,7 +42,7 @@ func TestConsumerThatPassedOverAMessage(t *testing.T) {
 		}
 	}
 	q := NewQueue(c, "shirt", Witnesses{})
-	if _, err := q.look(ctx); err != nil {
+	if _, err := q.readEpoch(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {

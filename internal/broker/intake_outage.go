@@ -8,8 +8,8 @@ import (
 	"firstcome/internal/sale"
 )
 
-// failing is a row of groups of which none was stored.
-type failing struct {
+// outage is a row of groups of which none was stored.
+type outage struct {
 	since, last time.Time
 	err         error // of the last
 	told        bool  // the log has it
@@ -27,35 +27,35 @@ const (
 // election.
 func (in *Intake) noteFailure(err error) {
 	now := time.Now()
-	f := &failing{since: now, last: now, err: err}
-	if before := in.failing.Load(); before != nil && now.Sub(before.last) < forgetTime && before.full() == f.full() {
+	f := &outage{since: now, last: now, err: err}
+	if before := in.outage.Load(); before != nil && now.Sub(before.last) < forgetTime && before.full() == f.full() {
 		f.since, f.told = before.since, before.told
 	}
 	if !f.told && (isLimit(err) || f.lasts()) {
 		f.told = true
 		in.conn.log.Error("orders cannot be stored: they get 503 until they can", "err", err)
 	}
-	in.failing.Store(f)
+	in.outage.Store(f)
 }
 
 // noteStored notes that a group was stored, which ends a row of failures.
 func (in *Intake) noteStored() {
-	if in.failing.Load() == nil {
+	if in.outage.Load() == nil {
 		return
 	}
-	if f := in.failing.Swap(nil); f != nil && f.told {
+	if f := in.outage.Swap(nil); f != nil && f.told {
 		in.conn.log.Info("orders are stored again", "after", time.Since(f.since).Round(time.Millisecond))
 	}
 }
 
-func (f *failing) full() bool { return errors.Is(f.err, sale.ErrQueueFull) }
+func (f *outage) full() bool { return errors.Is(f.err, sale.ErrQueueFull) }
 
-func (f *failing) lasts() bool { return f.last.Sub(f.since) >= failTime }
+func (f *outage) lasts() bool { return f.last.Sub(f.since) >= failTime }
 
 // Failing is why no order could be stored for a while, such as a full disk, nil
 // while none is known to fail. A full queue is no failure: it answers, and will have room.
 func (in *Intake) Failing() error {
-	f := in.failing.Load()
+	f := in.outage.Load()
 	if f == nil || !f.lasts() || time.Since(f.last) >= forgetTime || f.full() {
 		return nil
 	}
