@@ -184,7 +184,9 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 		return a, err
 	}
 	in.watch = in.newStuckWatch()
-	in.watch.look(ctx) // before the door opens
+	if err := untilThere(ctx, in.log, "the queue", in.watch.begin); err != nil {
+		return a, err
+	}
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() { wake(in.returned) })
 	in.announcer.To(in.web.Deliver)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -105,13 +106,31 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 	return hold.String(), false
 }
 
-// contradicted tells what queue and history say against each other. It asks when it first
-// sees a product, before the door opens, and from then on only while something is wrong:
-// workers ask for themselves, whenever they open their queue.
-func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) error {
-	if err, asked := w.behind[product]; asked && err == nil {
-		return nil
+// begin asks the witnesses of every product, before any door opens.
+func (w *stuckWatch) begin(ctx context.Context) error {
+	for _, p := range w.book.Products() {
+		if err := w.ask(ctx, p.Product); err != nil {
+			return fmt.Errorf("product %s: %w", p.Product, err)
+		}
 	}
+	w.look(ctx)
+	return nil
+}
+
+// contradicted tells what queue and history say against each other. It asks again while
+// something is wrong, and of products that are new: workers ask for themselves, whenever
+// they open their queue.
+func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) error {
+	if err, asked := w.behind[product]; !asked || err != nil {
+		if err := w.ask(ctx, product); err != nil {
+			w.log.Debug("queue and history could not be compared", "product", product, "err", err)
+		}
+	}
+	return w.behind[product]
+}
+
+// ask notes what the witnesses say. It fails if they could not be heard.
+func (w *stuckWatch) ask(ctx context.Context, product sale.ProductID) error {
 	q := w.witness[product]
 	if q == nil {
 		history := broker.NewHistory(w.conn)
@@ -124,11 +143,12 @@ func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) e
 		}})
 		w.witness[product] = q
 	}
-	switch err := q.Examine(ctx); {
-	case err == nil, errors.Is(err, sale.ErrBehind):
-		w.behind[product] = err
+	err := q.Examine(ctx)
+	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) {
+		return err
 	}
-	return w.behind[product]
+	w.behind[product] = err
+	return nil
 }
 
 // vanished lets messages wait no more that are not in the queue, once the book has heard
