@@ -23,7 +23,10 @@ import (
 const auditTimeout = 30 * time.Minute
 
 func auditCommand() *cobra.Command {
-	var flags natsFlags
+	var (
+		flags natsFlags
+		store storeFlag
+	)
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Recompute the history and check the promise on it",
@@ -33,9 +36,9 @@ stored. It may run beside an open sale. It exits with 1 if a promise is broken, 
 names it.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig("", os.Environ())
+			mark, err := store.mark()
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			conn, err := flags.open(c)
 			if err != nil {
@@ -46,7 +49,7 @@ names it.`,
 			defer cancel()
 			var r report
 			err = conn.Permitted(ctx, func(ctx context.Context) (err error) {
-				r, err = runAudit(ctx, conn, markFile(cfg.NATS.Embedded.StoreDir), progressTo(c.ErrOrStderr()))
+				r, err = runAudit(ctx, conn, mark, progressTo(c.ErrOrStderr()))
 				return err
 			})
 			if err != nil {
@@ -56,6 +59,7 @@ names it.`,
 		},
 	}
 	flags.add(c.Flags())
+	store.add(c.Flags())
 	return c
 }
 
@@ -80,11 +84,11 @@ func runAudit(ctx context.Context, conn *broker.Conn, mark string, progress func
 	for p := range state.Acked {
 		replays[p] = audit.New(p)
 	}
-	err = broker.ReadQueue(ctx, conn, state.Last, func(p sale.ProductID, seq uint64) {
-		if queue.Queued[p] == nil {
-			queue.Queued[p] = &audit.Sequences{}
+	err = broker.ReadQueue(ctx, conn, state.Last, func(m *sale.Message) {
+		if queue.Queued[m.Product] == nil {
+			queue.Queued[m.Product] = &audit.Sequences{}
 		}
-		queue.Queued[p].Add(seq)
+		queue.Queued[m.Product].Add(m.Seq)
 	})
 	if err != nil {
 		return r, err

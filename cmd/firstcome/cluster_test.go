@@ -149,6 +149,13 @@ func TestProductionFiles(t *testing.T) {
 	}
 	first.stop()
 	second.stop()
+	finish(t, s.as("app", "repair")).want(t, 0, "tshirt: nothing to repair")
+	if _, err := admin.Request("$JS.API.CONSUMER.DELETE.ORDERS.tshirt", nil, patience); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, s.as("app", serve...)).want(t, 1, "consumer tshirt of ORDERS is missing: run firstcome provision or firstcome repair as an admin")
+	finish(t, s.as("app", "repair", "--yes")).want(t, 1, "refuses", "Permissions Violation")
+	finish(t, s.as("admin", "repair", "--yes")).want(t, 0, "tshirt: the consumer is made")
 	for _, p := range []*shop{first, second} {
 		if said := p.said.String(); strings.Contains(said, "NATS refuses") || strings.Contains(said, "level=ERROR") {
 			t.Errorf("the app's permissions are not enough:\n%s", said)

@@ -124,28 +124,6 @@ func TestStopOrder(t *testing.T) {
 	s.stop()
 }
 
-// A product that cannot be decided is named, and does not take the others with it.
-func TestStuckProduct(t *testing.T) {
-	t.Parallel()
-	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 9 }, { id: mug, stock: 9 } ]")
-	_, js := jet(t, s.nats)
-	ops := func(path string) answer { return s.get("http://" + s.ops + path) }
-	lose := func(product string) {
-		if err := js.DeleteConsumer(bounded(t), "ORDERS", product); err != nil {
-			t.Fatal(err)
-		}
-		s.stuck(product)
-	}
-	lose("mug")
-	if a := ops("/readyz"); a.code != http.StatusOK {
-		t.Errorf("readyz: %d %s", a.code, a.body)
-	}
-	lose("tshirt")
-	if a := ops("/readyz"); a.code != http.StatusServiceUnavailable {
-		t.Errorf("nothing can be decided, and readyz is %d", a.code)
-	}
-}
-
 func TestOperatorsPort(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 1 } ]")

@@ -65,7 +65,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(demoCommand(), serveCommand(), buyCommand(), stockCommand(), auditCommand(),
-		benchCommand(), provisionCommand(), versionCommand())
+		benchCommand(), provisionCommand(), repairCommand(), healthCommand(), versionCommand())
 	root.InitDefaultHelpCmd() // it would show the help of whatever it finds on the way to an unknown command
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = func(_ *cobra.Command, topic []string) error {

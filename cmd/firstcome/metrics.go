@@ -44,19 +44,18 @@ func newMetrics() *metrics {
 
 // gauges are the running parts that figures are read off.
 type gauges struct {
-	conn     *broker.Conn
-	book     *sale.Book
-	web      *web.Server
-	deciders *deciders
+	conn *broker.Conn
+	book *sale.Book
+	web  *web.Server
 }
 
 // watch adds the gauges that are read off the running parts.
 func (m *metrics) watch(g gauges) {
-	m.registry.MustRegister(&products{book: g.book, deciders: g.deciders,
+	m.registry.MustRegister(&products{book: g.book,
 		waiting: prometheus.NewDesc("firstcome_waiting_orders", "Orders in the queue that are undecided.", []string{"product"}, nil),
 		foreign: prometheus.NewDesc("firstcome_foreign_values_total",
 			"Values in the bucket that firstcome did not write, as this instance has passed them over; the same on every instance.", []string{"product"}, nil),
-		stuck: prometheus.NewDesc("firstcome_product_stuck", "1 while this instance could not decide orders of the product.", []string{"product"}, nil)},
+		stuck: prometheus.NewDesc("firstcome_product_stuck", "1 while nothing of the product is decided and its door is closed for that; the same on every instance.", []string{"product"}, nil)},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firstcome_sockets",
 			Help: "Open WebSockets."}, func() float64 { return float64(g.web.Sockets()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firstcome_sockets_slow_total",
@@ -111,7 +110,6 @@ func (m *metrics) Conflict(product sale.ProductID) {
 // products collects the figures of every product.
 type products struct {
 	book                    *sale.Book
-	deciders                *deciders
 	waiting, foreign, stuck *prometheus.Desc
 }
 
@@ -128,12 +126,10 @@ func (c *products) Collect(to chan<- prometheus.Metric) {
 		id := string(p.Product)
 		to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(p.Waiting), id)
 		to <- prometheus.MustNewConstMetric(c.foreign, prometheus.CounterValue, float64(c.book.Foreign(p.Product)), id)
-	}
-	for p, is := range c.deciders.stuckProducts() {
-		n := 0.0
-		if is {
-			n = 1
+		stuck := 0.0
+		if p.Stuck != "" {
+			stuck = 1
 		}
-		to <- prometheus.MustNewConstMetric(c.stuck, prometheus.GaugeValue, n, string(p))
+		to <- prometheus.MustNewConstMetric(c.stuck, prometheus.GaugeValue, stuck, id)
 	}
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +34,7 @@ func newOpsServer(cfg opsConfig, registry prometheus.Gatherer) *opsServer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", o.readyz)
+	mux.HandleFunc("GET /sellz", o.sellz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -51,33 +55,78 @@ func (o *opsServer) open(r readiness) { o.ready.Store(&r) }
 // refuse says that the instance is about to stop.
 func (o *opsServer) refuse() { o.ready.Store(nil) }
 
-// readyz is 200 only while orders can be queued and decided: NATS answers for
-// both streams, the book is up to date, orders are stored if there are any, and not
-// every worker is stuck.
-func (o *opsServer) readyz(w http.ResponseWriter, r *http.Request) {
+// readyz is 200 from the opening of http.listen to the beginning of the stop, save while
+// no broker has been connected for a while: then another instance serves buyers better.
+// A lost quorum, a full book or a stuck product leave it 200. They are the same on every
+// instance, and without any the page and known orders would be gone, too.
+func (o *opsServer) readyz(w http.ResponseWriter, _ *http.Request) {
+	switch r := o.ready.Load(); {
+	case r == nil:
+		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
+	case r.conn.Away() > awayTime:
+		http.Error(w, "NATS is away", http.StatusServiceUnavailable)
+	default:
+		fmt.Fprintln(w, "ready")
+	}
+}
+
+// awayTime is how long an instance may be without any broker and stay ready.
+const awayTime = 10 * time.Second
+
+// sellz is 200 if orders of every product can be queued and decided, whether its door is
+// open or not. The body names each product either way.
+func (o *opsServer) sellz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	if err := o.ready.Load().check(ctx); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+	products, sells := o.ready.Load().products(ctx)
+	w.Header().Set("Content-Type", "application/json")
+	if !sells {
+		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	fmt.Fprintln(w, "ready")
+	_ = json.NewEncoder(w).Encode(struct { // a caller that is gone needs no answer
+		Products []productHealth `json:"products"`
+	}{products})
+}
+
+// productHealth is what /sellz says of a product.
+type productHealth struct {
+	ID     sale.ProductID `json:"id"`
+	State  sale.State     `json:"state"`
+	Reason string         `json:"reason"` // why its orders cannot be queued or decided; "" if they can
 }
 
 // readiness is what an instance needs to sell.
 type readiness struct {
-	conn     *broker.Conn
-	feed     *broker.Feed
-	book     *sale.Book
-	intake   *broker.Intake
-	deciders *deciders
+	conn        *broker.Conn
+	feed        *broker.Feed
+	book        *sale.Book
+	intake      *broker.Intake
+	maxMessages int64
 }
 
+// products tells of each product whether its orders can be queued and decided, and
+// whether that holds for all.
+func (r *readiness) products(ctx context.Context) (products []productHealth, sells bool) {
+	if r == nil {
+		return []productHealth{}, false
+	}
+	reason := ""
+	if err := r.check(ctx); err != nil {
+		reason = err.Error()
+	}
+	products, sells = []productHealth{}, reason == ""
+	now := time.Now()
+	for _, p := range r.book.Products() {
+		h := productHealth{ID: p.Product, State: p.State(now), Reason: cmp.Or(p.Stuck, reason)}
+		sells = sells && h.Reason == ""
+		products = append(products, h)
+	}
+	return products, sells
+}
+
+// check is what holds for all products.
 func (r *readiness) check(ctx context.Context) error {
-	switch {
-	case r == nil:
-		return errors.New("starting or stopping")
-	case !r.conn.Connected():
+	if !r.conn.Connected() {
 		return errors.New("NATS is away")
 	}
 	if err := r.feed.CatchUp(ctx); err != nil {
@@ -86,10 +135,10 @@ func (r *readiness) check(ctx context.Context) error {
 	if r.book.Full() {
 		return errors.New("the book is full: raise book.max_orders")
 	}
-	if err := r.intake.Failing(); err != nil {
-		return err
+	if room := r.maxMessages - min(100, r.maxMessages/100); r.book.Queued() >= room { // the rest is the desk's
+		return errors.New("the queue is full: " + strconv.FormatInt(r.book.Queued(), 10) + " messages wait")
 	}
-	return r.deciders.stuck()
+	return r.intake.Failing()
 }
 
 // serve returns nil once stop was called.

@@ -33,10 +33,15 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(buildDir) // what stays behind is a temporary directory
-		os.Exit(code)
-	}))
+	goleak.VerifyTestMain(m,
+		// fasthttp's clock for Date headers, which never stops, and the janitor of a stopped
+		// server, which sleeps for up to 10 s.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.Cleanup(func(code int) {
+			_ = os.RemoveAll(buildDir) // what stays behind is a temporary directory
+			os.Exit(code)
+		}))
 }
 
 // binary builds the program, once, as a user would.

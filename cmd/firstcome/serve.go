@@ -106,6 +106,9 @@ type instance struct {
 	web       *web.Server
 	ops       *opsServer
 
+	stuckAfter time.Duration // see stuckWatch
+	watch      *stuckWatch   // start's, then refresh's
+
 	running   sync.WaitGroup // every goroutine started here
 	following context.Context
 	unfollow  context.CancelFunc // ends the goroutines that keep book, sockets and mark up to date
@@ -128,7 +131,7 @@ func newInstance(cfg config, log *slog.Logger) *instance {
 	if cfg.Instance.Name == "" {
 		cfg.Instance.Name = defaultName()
 	}
-	return &instance{cfg: cfg, log: log, metrics: newMetrics(), returned: make(chan struct{}, 1), appeared: make(chan struct{}, 1)}
+	return &instance{cfg: cfg, log: log, metrics: newMetrics(), stuckAfter: stuckAfter, returned: make(chan struct{}, 1), appeared: make(chan struct{}, 1)}
 }
 
 func (in *instance) run(ctx context.Context, o serveOptions) error {
@@ -184,6 +187,10 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if in.web, err = newWeb(in.cfg, o.demo, in.intake, in.feed, in.book, in.log); err != nil {
 		return a, err
 	}
+	in.watch = in.newStuckWatch()
+	if err := untilThere(ctx, in.log, "the queue", in.watch.begin); err != nil {
+		return a, err
+	}
 	in.running.Go(func() { in.refresh(in.following) })
 	in.conn.OnReturn(func() { wake(in.returned) })
 	in.announcer.To(in.web.Deliver)
@@ -196,8 +203,8 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	}
 	in.running.Go(func() { failed(in.web.Serve(httpListener)) })
 	a.http = httpListener.Addr().String()
-	in.metrics.watch(gauges{conn: in.conn, book: in.book, web: in.web, deciders: in.deciders})
-	in.ops.open(readiness{conn: in.conn, feed: in.feed, book: in.book, intake: in.intake, deciders: in.deciders})
+	in.metrics.watch(gauges{conn: in.conn, book: in.book, web: in.web})
+	in.ops.open(readiness{conn: in.conn, feed: in.feed, book: in.book, intake: in.intake, maxMessages: in.cfg.Queue.MaxMessages})
 	return a, nil
 }
 
@@ -210,8 +217,12 @@ func (in *instance) connect(ctx context.Context, failed context.CancelCauseFunc)
 			return err
 		}
 		in.running.Go(func() {
-			<-in.nats.Done()
-			failed(errors.New("the embedded NATS server ended"))
+			select {
+			case <-in.nats.Done():
+				failed(errors.New("the embedded NATS server ended"))
+			case err := <-in.nats.Broken():
+				failed(fmt.Errorf("the embedded NATS server cannot write to its store any more: %w", err))
+			}
 		})
 		options.InProcess = in.nats
 	}
@@ -272,8 +283,11 @@ func (in *instance) open(ctx context.Context) (err error) {
 		}
 		in.running.Go(func() { in.mark.Run(in.following, in.log) })
 	}
-	if in.feed == nil {
-		in.feed, err = broker.OpenFeed(ctx, in.conn, in.book)
+	if in.feed != nil {
+		return nil
+	}
+	if in.feed, err = broker.OpenFeed(ctx, in.conn, in.book); err == nil {
+		in.feed.Mark(in.mark)
 	}
 	return err
 }
@@ -300,6 +314,7 @@ func (in *instance) refresh(ctx context.Context) {
 			if err := in.feed.CatchUp(ctx); err != nil && ctx.Err() == nil {
 				in.log.Debug("the book may be behind", "err", err)
 			}
+			in.watch.look(ctx)
 			in.warnFull()
 			continue
 		case <-in.appeared:

@@ -65,21 +65,31 @@ func noProducts(err error) error {
 // sayAgain is how often a log that waits says what for.
 const sayAgain = 10 * time.Second
 
+// missingFor is how long something that only an admin makes may be missing: while a store
+// is restored its parts appear one after another.
+const missingFor = 10 * time.Second
+
 // untilThere repeats step while the cluster is merely not there yet. It says that it
 // waits, and when that is over.
 func untilThere(ctx context.Context, log *slog.Logger, what string, step func(context.Context) error) error {
-	begun := time.Now()
+	begun, missing := time.Now(), time.Time{}
 	for said := (time.Time{}); ; {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := step(attempt)
 		cancel()
+		if !errors.Is(err, broker.ErrMissing) {
+			missing = time.Time{}
+		} else if missing.IsZero() {
+			missing = time.Now()
+		}
+		restoring := !missing.IsZero() && time.Since(missing) < missingFor
 		switch {
 		case err == nil:
 			if !said.IsZero() {
 				log.Info("no longer waiting for "+what, "after", time.Since(begun).Round(time.Millisecond))
 			}
 			return nil
-		case broker.Final(err), ctx.Err() != nil:
+		case broker.Final(err) && !restoring, ctx.Err() != nil:
 			return err
 		}
 		if time.Since(said) > sayAgain {

@@ -78,34 +78,19 @@ func (d *deciders) start(product sale.ProductID) {
 	})
 }
 
-// stuck is why nothing can be decided, nil while some product can: an instance that
-// sells the others well must not be taken out for one.
-func (d *deciders) stuck() (err error) {
+// state is what this instance's worker says of a product: why it cannot go on, whether it
+// has a message in hand, and whether there is one at all.
+func (d *deciders) state(product sale.ProductID) (stuck error, busy, there bool) {
 	if d == nil {
-		return nil
+		return nil, false, false
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, w := range d.workers {
-		if err = w.Stuck(); err == nil {
-			return nil
-		}
+	w := d.workers[product]
+	d.mu.Unlock()
+	if w == nil {
+		return nil, false, false
 	}
-	return err
-}
-
-// stuckProducts tells of each product whether it cannot be decided.
-func (d *deciders) stuckProducts() map[sale.ProductID]bool {
-	if d == nil {
-		return nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	stuck := make(map[sale.ProductID]bool, len(d.workers))
-	for p, w := range d.workers {
-		stuck[p] = w.Stuck() != nil
-	}
-	return stuck
+	return w.Stuck(), w.Busy(), true
 }
 
 // stop lets every worker finish its message, gives the products back, and waits.

@@ -60,7 +60,7 @@ func (c *check) product(r *Replay) []Finding {
 	newest, settled, q := r.head.Queue, r.settled[c.queue.Epoch], &c.queue
 	c.accounted.addAll(settled)
 
-	w := sale.Witness{Epoch: q.Epoch, Acked: q.Acked[r.product], Last: q.End}
+	w := sale.Witness{Epoch: q.Epoch, First: q.First, Acked: q.Acked[r.product], Last: q.End}
 	if newest.Seq <= q.Mark {
 		w.Last = max(q.End, q.Mark) // a queue that lost its end is one finding, not one a product
 	}
@@ -72,6 +72,9 @@ func (c *check) product(r *Replay) []Finding {
 		f.add("P3", "%v", err)
 	}
 	if newest.Epoch != q.Epoch {
+		if w.Acked >= q.First {
+			c.accounted.add(span{q.First, w.Acked})
+		}
 		return f.all()
 	}
 	if w.Acked > newest.Seq {

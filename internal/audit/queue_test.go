@@ -95,7 +95,7 @@ func TestCheckQueue(t *testing.T) {
 			[]string{"P3 broken for tshirt: the history is behind: it ends at message 2 and message 3 was settled, 1 more: run firstcome repair",
 				"P3 broken: message 1: gone from the queue, and settled by no link", "P3 broken: messages 4 to 6: gone from the queue, and settled by no link"}},
 		{"a history that lost its epoch", Queue{Epoch: dayTwo, Last: 2, Acked: numbers{"tshirt": 2}}, []*Replay{settled("tshirt", dayOne, 1)},
-			[]string{"P3 broken: messages 1 to 2: gone from the queue, and settled by no link"}},
+			[]string{"P3 broken for tshirt: the history is behind: it has nothing of the queue since message 1 and message 2 was settled, 2 more: run firstcome repair"}},
 		{"a queue that lost its end", Queue{Epoch: dayTwo, Last: 2}, []*Replay{settled("tshirt", dayTwo, 1, 2, 3, 4)},
 			[]string{"P3 broken for tshirt: the queue is behind: it ends at message 2 and the history has settled message 4, 2 more: run firstcome repair"}},
 		{"a queue that lost what it had confirmed", Queue{Epoch: dayTwo, Last: 2, Mark: 4}, []*Replay{settled("tshirt", dayTwo, 1), settled("mug", dayTwo, 2)},

@@ -29,7 +29,7 @@ func TestAuditReadsEverything(t *testing.T) {
 			t.Errorf("the queue's state is %+v", q)
 		}
 		var queue []string
-		if err := broker.ReadQueue(within(t), c, q.Last, func(p sale.ProductID, seq uint64) { queue = append(queue, fmt.Sprintf("%s %d", p, seq)) }); err != nil {
+		if err := broker.ReadQueue(within(t), c, q.Last, func(m *sale.Message) { queue = append(queue, fmt.Sprintf("%s %d", m.Product, m.Seq)) }); err != nil {
 			t.Fatal(err)
 		}
 		if want := []string{fmt.Sprintf("mug %d", waits[0]), fmt.Sprintf("mug %d", waits[1])}; !slices.Equal(queue, want) {

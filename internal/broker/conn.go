@@ -62,6 +62,7 @@ type Conn struct {
 
 	mu       sync.Mutex
 	onReturn []func()
+	lost     map[string]time.Time // connections that are lost, by role, and since when
 }
 
 // What each connection is called in the log and by the server.
@@ -74,7 +75,7 @@ const apiTimeout = 5 * time.Second
 // ever, and nothing that is published while disconnected is sent later: the
 // caller is told at once, and decides (P3).
 func Connect(o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, embedded: o.InProcess != nil, timing: o.Timing}
+	c := &Conn{log: o.Log, embedded: o.InProcess != nil, timing: o.Timing, lost: map[string]time.Time{}}
 	if c.timing == (Timing{}) {
 		c.timing = DefaultTiming
 	}
@@ -115,12 +116,14 @@ func (c *Conn) dial(o Options, role string, more ...nats.Option) (*nats.Conn, er
 		nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(5 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.noteLost(role)
 			if err != nil {
 				log.Warn("lost NATS", "err", err)
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("back at NATS", "server", nc.ConnectedServerName())
+			c.noteBack(role)
 			c.returned()
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -260,8 +263,39 @@ func (c *Conn) Check(ctx context.Context) error {
 	return nil
 }
 
+// AckWait is the time from a delivery to its repetition.
+func (c *Conn) AckWait() time.Duration { return c.timing.AckWait }
+
 // Beat is how often a message in hand must be reported as in progress.
 func (c *Conn) Beat() time.Duration { return c.timing.AckWait / 3 }
+
+// noteLost notes since when a connection is lost.
+func (c *Conn) noteLost(role string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, lost := c.lost[role]; !lost {
+		c.lost[role] = time.Now()
+	}
+}
+
+func (c *Conn) noteBack(role string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.lost, role)
+}
+
+// Away is how long there has been no connection to any server, 0 while there is one.
+func (c *Conn) Away() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.lost) < 2 {
+		return 0
+	}
+	return min(time.Since(c.lost[ordersRole]), time.Since(c.lost[broadcastRole]))
+}
+
+// Alone tells whether the server is in this process, and in no cluster.
+func (c *Conn) Alone() bool { return c.embedded && c.orders.ConnectedClusterName() == "" }
 
 // Connected tells whether both connections stand.
 func (c *Conn) Connected() bool { return c.orders.IsConnected() && c.broadcast.IsConnected() }

@@ -33,10 +33,13 @@ var ErrCut = errors.New("the history is cut")
 // ErrOldStore is wrapped when a store was made by an earlier firstcome.
 var ErrOldStore = errors.New("the store is of an earlier firstcome, which keeps its ledger in another place: finish its sale with that version, then begin with an empty store directory or NATS account")
 
+// ErrMissing is wrapped when something does not exist that only an admin makes.
+var ErrMissing = errors.New("run firstcome provision or firstcome repair as an admin")
+
 // Final tells whether err is one that waiting does not mend, as it does for a
 // cluster that is merely not there yet.
 func Final(err error) bool {
-	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct, ErrCut, ErrOldStore, sale.ErrNewer} {
+	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct, ErrCut, ErrOldStore, ErrLimit, ErrMissing, sale.ErrNewer} {
 		if errors.Is(err, final) {
 			return true
 		}

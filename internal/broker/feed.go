@@ -53,6 +53,17 @@ func OpenFeed(ctx context.Context, c *Conn, book *sale.Book) (*Feed, error) {
 	return f, nil
 }
 
+// Mark has the mark follow the queue's epoch, which a repair renews. It must be called
+// before the first CatchUp.
+func (f *Feed) Mark(m *QueueMark) {
+	f.queue.mu.Lock()
+	defer f.queue.mu.Unlock()
+	f.queue.renewed = func(epoch string) {
+		f.book.Renew(epoch)
+		m.Renew(epoch)
+	}
+}
+
 // Close ends the feed and waits for its end. Safe to call twice.
 func (f *Feed) Close() {
 	f.catching.close()

@@ -39,7 +39,7 @@ func (h *History) Append(ctx context.Context, product sale.ProductID, after sale
 		return 0, fmt.Errorf("history of %s: %w", product, sale.ErrConflict)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("history of %s: %w", product, err)
+		return 0, fmt.Errorf("history of %s: %w", product, limitError(err))
 	}
 	return sale.Seq(ack.Sequence), nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,7 +229,7 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 		close(g.done)
 		return
 	}
-	l.intake.outage.Store(nil)
+	l.intake.noteStored()
 	l.intake.mark.Note(ack.Sequence)
 	l.noteStored(s, ack.Sequence)
 	close(g.done)
@@ -352,16 +351,11 @@ func (l *lane) release() {
 	}
 }
 
-// storeFailed is the server's JSStreamStoreFailedF: a limit was met, and the
-// description says which.
-const storeFailed jetstream.ErrorCode = 10077
-
 func publishError(err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == storeFailed && strings.Contains(api.Description, "maximum") {
-		return sale.ErrQueueFull
+	if isFull(err) {
+		return fmt.Errorf("%w: %w", sale.ErrQueueFull, err)
 	}
-	return fmt.Errorf("%w: %w", sale.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", sale.ErrUnavailable, limitError(err))
 }
 
 // Close refuses orders from now on, sends what has gathered, and waits until the

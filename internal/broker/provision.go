@@ -97,10 +97,18 @@ var ErrNoProduct = errors.New("no product is configured")
 // product that has a stock value keeps it, whatever the layout says. Instances may
 // provision at once.
 func Provision(ctx context.Context, c *Conn, layout Layout) error {
-	if err := inspect(ctx, c, layout.streams()); err != nil {
+	streams := layout.streams()
+	if err := inspect(ctx, c, streams); err != nil {
 		return err // before anything is changed
 	}
-	for _, want := range layout.streams() {
+	account, err := ask(ctx, c.js.AccountInfo)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	for _, want := range streams {
+		if limit := account.Limits.MaxConsumers; limit > 0 { // more than that is refused
+			want.MaxConsumers = min(want.MaxConsumers, limit)
+		}
 		if err := provisionStream(ctx, c, want, layout.Products); err != nil {
 			return err
 		}
@@ -266,7 +274,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("create stream %s: %w", want.Name, err)
+			return fmt.Errorf("create stream %s: %w", want.Name, limitError(err))
 		}
 		stream, err = c.madeStream(ctx, want.Name) // another instance was first
 	}
@@ -320,7 +328,7 @@ func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error 
 		config.Subjects = append(config.Subjects, missing...)
 		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.UpdateStream(ctx, config) })
 		if err != nil {
-			return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), ordersStream, err)
+			return fmt.Errorf("add %s to stream %s: %w", strings.Join(missing, ", "), ordersStream, limitError(err))
 		}
 	}
 }
@@ -339,7 +347,7 @@ func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
 		return fmt.Errorf("consumer %s of %s %w", p, ordersStream, ErrDrift)
 	}
 	if err != nil {
-		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
+		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, limitError(err))
 	}
 	return consumerDrift(want, consumer.CachedInfo().Config)
 }
@@ -384,10 +392,13 @@ func Verify(ctx context.Context, c *Conn, layout Layout) error {
 func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string) error {
 	for _, s := range []string{ordersSubject(p), deskSubject(p)} {
 		if !slices.Contains(sold, s) {
-			return fmt.Errorf("stream %s does not take %s", ordersStream, s)
+			return fmt.Errorf("stream %s does not take %s: %w", ordersStream, s, ErrMissing)
 		}
 	}
 	consumer, err := c.consumer(ctx, p)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer %s of %s is missing: %w", p, ordersStream, ErrMissing)
+	}
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 	}

@@ -42,11 +42,12 @@ func streamDrift(want, have jetstream.StreamConfig) error {
 	d.note("discard_new_per_subject", want.DiscardNewPerSubject, have.DiscardNewPerSubject)
 	d.note("max_msgs", unlimited(want.MaxMsgs), unlimited(have.MaxMsgs))
 	d.note("max_msgs_per_subject", unlimited(want.MaxMsgsPerSubject), unlimited(have.MaxMsgsPerSubject))
-	d.note("max_bytes", int64(-1), unlimited(have.MaxBytes))
-	d.note("max_msg_size", int32(-1), max(-1, have.MaxMsgSize))
+	// max_bytes and max_consumers are the operator's: a managed account may demand them.
+	if size := have.MaxMsgSize; size > 0 && size < minPayload {
+		d.note("max_msg_size", int32(-1), size)
+	}
 	d.note("max_age", want.MaxAge, have.MaxAge)
 	d.note("persist_mode", want.PersistMode, have.PersistMode) // async acknowledges before it writes (P3)
-	d.note("max_consumers", want.MaxConsumers, min(want.MaxConsumers, have.MaxConsumers))
 	d.note("consumer_limits", want.ConsumerLimits, have.ConsumerLimits)
 	d.note("duplicate_window", want.Duplicates, min(want.Duplicates, have.Duplicates))
 	d.note("deny_delete", want.DenyDelete, have.DenyDelete)

@@ -78,27 +78,34 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 
 // open reads the epoch and hears the witnesses before it pulls.
 func (q *Queue) open(ctx context.Context) error {
+	if err := q.Examine(ctx); err != nil {
+		return err
+	}
+	var err error
+	if q.pull, err = newPuller(q.nc, q.want.Durable, q.pulls, q.back); err != nil {
+		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
+	}
+	q.delivered = 0
+	return nil
+}
+
+// Examine looks at the queue as it is looked at before any message is taken: its settings
+// are right, and nothing contradicts the witnesses. Else its error wraps sale.ErrBehind.
+func (q *Queue) Examine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := q.readEpoch(ctx)
 	if err != nil {
 		return err
 	}
-	consumer, err := stream.Consumer(ctx, string(q.product))
+	consumer, err := stream.Consumer(ctx, q.want.Durable)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", q.product, err)
 	}
 	if err := consumerDrift(q.want, consumer.CachedInfo().Config); err != nil {
 		return err
 	}
-	if err := q.compare(ctx, stream, consumer.CachedInfo()); err != nil {
-		return err
-	}
-	if q.pull, err = newPuller(q.nc, q.product, q.pulls, q.back); err != nil {
-		return fmt.Errorf("pull from consumer %s: %w", q.product, err)
-	}
-	q.delivered = 0
-	return nil
+	return q.compare(ctx, stream, consumer.CachedInfo())
 }
 
 // compare asks queue and history about each other, in the order in which what is told
@@ -108,7 +115,7 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 	if q.witness.Newest == nil {
 		return nil
 	}
-	w := sale.Witness{Epoch: q.epoch, Acked: acknowledged(consumer)}
+	w := sale.Witness{Epoch: q.epoch, First: epochFirst(stream.CachedInfo().Config), Acked: acknowledged(consumer)}
 	newest, err := q.witness.Newest(ctx)
 	if err != nil {
 		return err
@@ -121,7 +128,10 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 		return err
 	}
 	w.Last = info.State.LastSeq
-	return w.Check(newest)
+	if err := w.Check(newest); err != nil {
+		return err
+	}
+	return q.reaches(ctx, consumer, newest)
 }
 
 // acknowledged is the highest sequence up to which the consumer saw everything
@@ -131,6 +141,40 @@ func acknowledged(consumer *jetstream.ConsumerInfo) uint64 {
 		return 0
 	}
 	return consumer.AckFloor.Stream
+}
+
+// reaches tells of an undecided message that the consumer will never hand out, as it
+// counts it among those that were acknowledged: a copy of a stream and of its consumer that
+// were made a moment apart differ so. Going on would pass it over (P2, P3).
+func (q *Queue) reaches(ctx context.Context, consumer *jetstream.ConsumerInfo, newest sale.Position) error {
+	from := uint64(1)
+	if newest.Epoch == q.epoch {
+		from = newest.Seq + 1
+	}
+	before := passed(consumer)
+	if before < from {
+		return nil
+	}
+	for _, subject := range q.want.FilterSubjects {
+		next, err := fromLeader(ctx, q.nc, ordersStream, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, from, subject))
+		switch {
+		case errors.Is(err, sale.ErrNotFound):
+		case err != nil:
+			return fmt.Errorf("queue of %s: %w", q.product, err)
+		case next.Seq <= before:
+			return fmt.Errorf("the queue's consumer has passed over message %d, which is undecided: %w", next.Seq, sale.ErrBehind)
+		}
+	}
+	return nil
+}
+
+// passed is up to where a consumer hands out nothing any more, 0 while it waits for an
+// acknowledgement.
+func passed(consumer *jetstream.ConsumerInfo) uint64 {
+	if consumer.NumAckPending > 0 {
+		return 0
+	}
+	return consumer.Delivered.Stream
 }
 
 // readEpoch reads the stream's epoch, which is that of all that its consumer can deliver.
@@ -207,7 +251,7 @@ func (q *Queue) expects(ctx context.Context) bool {
 	if q.pull == nil || q.pull.pin == "" || !q.pull.waits() {
 		return false
 	}
-	consumer, err := q.js.Consumer(ctx, ordersStream, string(q.product))
+	consumer, err := q.js.Consumer(ctx, ordersStream, q.want.Durable)
 	return err != nil || consumer.CachedInfo().NumAckPending > 0
 }
 
@@ -235,7 +279,7 @@ func (q *Queue) Unpin(ctx context.Context) error {
 	}
 	stream, err := q.js.Stream(ctx, ordersStream)
 	if err == nil {
-		err = stream.UnpinConsumer(ctx, string(q.product), deciders)
+		err = stream.UnpinConsumer(ctx, q.want.Durable, deciders)
 	}
 	if err != nil {
 		return fmt.Errorf("unpin %s: %w", q.product, err)

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -17,10 +17,12 @@ import (
 // confirmed to this instance: a queue that ends before it has lost orders that buyers
 // hold a 202 for (P3). It is for an embedded server, whose disk is the only witness.
 type QueueMark struct {
-	path  string
-	epoch string
-	high  atomic.Uint64
-	saved uint64 // owned by Run
+	path string
+
+	mu    sync.Mutex
+	epoch string // of both
+	high  uint64
+	saved uint64 // in the file
 }
 
 // markEvery is how often the mark is written: what a crash leaves out is a second's
@@ -51,16 +53,14 @@ func ReadQueueMark(path string) (epoch string, seq uint64, err error) {
 // OpenQueueMark goes on with the mark in a file, or begins one, for the queue of that
 // epoch.
 func OpenQueueMark(path, epoch string) (*QueueMark, error) {
-	m := &QueueMark{path: path, epoch: epoch}
 	was, seq, err := ReadQueueMark(path)
 	if err != nil {
 		return nil, err
 	}
-	if was == epoch {
-		m.high.Store(seq)
-		m.saved = seq
+	if was != epoch {
+		seq = 0
 	}
-	return m, nil
+	return &QueueMark{path: path, epoch: epoch, high: seq, saved: seq}, nil
 }
 
 // Note notes that the queue has confirmed a sequence. It does nothing on a nil mark.
@@ -68,42 +68,64 @@ func (m *QueueMark) Note(seq uint64) {
 	if m == nil {
 		return
 	}
-	for was := m.high.Load(); seq > was && !m.high.CompareAndSwap(was, seq); was = m.high.Load() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.high = max(m.high, seq)
+}
+
+// Renew begins a mark for the queue of another epoch.
+func (m *QueueMark) Renew(epoch string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.epoch != epoch {
+		m.epoch, m.high, m.saved = epoch, 0, 0
 	}
 }
 
 // Seq is the mark of the queue of that epoch, 0 if it is another's.
 func (m *QueueMark) Seq(epoch string) uint64 {
-	if m == nil || m.epoch != epoch {
+	if m == nil {
 		return 0
 	}
-	return m.high.Load()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.epoch != epoch {
+		return 0
+	}
+	return m.high
 }
 
 // Run writes the mark once a second while it moves, and once more when ctx ends.
 func (m *QueueMark) Run(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
-	for ended := false; !ended; {
+	for ended, failing := false, false; !ended; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			ended = true
 		}
-		if err := m.save(); err != nil {
+		err := m.save()
+		if err != nil && !failing {
 			log.Warn("the queue's mark cannot be written", "err", err)
 		}
+		failing = err != nil
 	}
 }
 
 // save writes a file of its own and renames it, so that a crash leaves the one or the
 // other whole.
 func (m *QueueMark) save() error {
-	high := m.high.Load()
-	if high == m.saved {
+	m.mu.Lock()
+	mark, saved := markFile{m.epoch, m.high}, m.saved
+	m.mu.Unlock()
+	if mark.Seq == saved {
 		return nil
 	}
-	b, err := json.Marshal(markFile{m.epoch, high})
+	b, err := json.Marshal(mark)
 	if err != nil {
 		return err
 	}
@@ -121,6 +143,10 @@ func (m *QueueMark) save() error {
 	if err != nil {
 		return errors.Join(err, os.Remove(next.Name()))
 	}
-	m.saved = high
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.epoch == mark.Epoch {
+		m.saved = mark.Seq
+	}
 	return nil
 }

@@ -10,8 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"firstcome/internal/sale"
 )
 
 // puller asks a product's consumer for one message at a time, by the pull protocol
@@ -63,8 +61,8 @@ const (
 )
 
 // newPuller begins to listen. back is told of every reconnect.
-func newPuller(nc *nats.Conn, product sale.ProductID, expiry time.Duration, back chan struct{}) (*puller, error) {
-	p := &puller{nc: nc, expiry: expiry, ask: "$JS.API.CONSUMER.MSG.NEXT." + ordersStream + "." + string(product),
+func newPuller(nc *nats.Conn, consumer string, expiry time.Duration, back chan struct{}) (*puller, error) {
+	p := &puller{nc: nc, expiry: expiry, ask: "$JS.API.CONSUMER.MSG.NEXT." + ordersStream + "." + consumer,
 		arrived: make(chan *nats.Msg, arrivals), back: back}
 	p.inbox = nc.NewInbox() + "."
 	var err error

@@ -22,6 +22,7 @@ type serverLog struct {
 	fatal chan error
 	// started is set when the start has succeeded and nobody reads fatal.
 	started atomic.Bool
+	last    atomic.Pointer[string] // error that was logged
 }
 
 func newServerLog(out *slog.Logger) *serverLog {
@@ -45,7 +46,19 @@ func (l *serverLog) Noticef(format string, v ...any) { l.write(slog.LevelDebug, 
 func (l *serverLog) Warnf(format string, v ...any) { l.write(slog.LevelWarn, format, v) }
 
 // Errorf implements server.Logger.
-func (l *serverLog) Errorf(format string, v ...any) { l.write(slog.LevelError, format, v) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	text := strings.TrimSpace(fmt.Sprintf(format, v...))
+	l.last.Store(&text)
+	l.write(slog.LevelError, format, v)
+}
+
+// lastError is what the server logged as an error last.
+func (l *serverLog) lastError() string {
+	if text := l.last.Load(); text != nil {
+		return *text
+	}
+	return "the server does not say why"
+}
 
 // Debugf implements server.Logger.
 func (l *serverLog) Debugf(format string, v ...any) { l.write(slog.LevelDebug, format, v) }

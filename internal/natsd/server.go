@@ -58,8 +58,9 @@ type Server struct {
 	lock *flock.Flock
 	dir  string
 
-	stop sync.Once
-	done chan struct{} // closed by watch, after which unlockErr is final
+	stop   sync.Once
+	done   chan struct{} // closed by watch, after which unlockErr is final
+	broken chan error    // has room for one, see Broken
 
 	unlockErr error
 }
@@ -91,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	log := newServerLog(logger)
 	srv.SetLogger(log, opts.Debug, opts.Trace)
 
-	s := &Server{nats: srv, lock: lock, dir: opts.StoreDir, done: make(chan struct{})}
+	s := &Server{nats: srv, lock: lock, dir: opts.StoreDir, done: make(chan struct{}), broken: make(chan error, 1)}
 	go s.watch()
 	if err := s.run(ctx, log); err != nil {
 		// Cleaning up is not bounded by ctx, which may be what ended the start.
@@ -123,6 +124,7 @@ func (s *Server) run(ctx context.Context, log *serverLog) error {
 		return errors.New("start nats server: JetStream is not running")
 	}
 	log.started.Store(true)
+	go s.watchStore(log)
 	return nil
 }
 

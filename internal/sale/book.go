@@ -92,6 +92,10 @@ type shelf struct {
 	epoch          string           // of the waiting messages
 	expected       uint64           // highest sequence given to Expect in that epoch
 	pauses         int              // waiting messages that close the door
+	since          time.Time        // when the oldest of them came, or the newest link after it
+
+	stuck   string // why nothing is decided; "" if nothing is known to be wrong
+	lasting bool   // the next link does not end it
 
 	current atomic.Pointer[Product] // what all of this says to readers; nil while there is no link
 }
@@ -110,13 +114,21 @@ type Product struct {
 	Queue    Position // settled by its newest link
 	Waiting  uint64   // orders that are undecided
 	Pausing  bool     // a pause waits in the queue
+	// Since is when the oldest message that waits came, or the newest link after that; zero
+	// if nothing waits. It is this instance's own clock, for measuring how long.
+	Since time.Time
+	Stuck string // why nothing is decided just now, for an operator; "" if nothing is known to be wrong
 }
 
 // State tells what the door says at now. A pause counts from when it was heard of.
 func (p *Product) State(now time.Time) State {
 	stock := p.Stock
 	stock.Paused = stock.Paused || p.Pausing
-	return stock.State(now)
+	state := stock.State(now)
+	if state == StateOpen && p.Stuck != "" {
+		return StateStuck
+	}
+	return state
 }
 
 // NewBook makes an empty book that calls itself full at max orders.
@@ -222,8 +234,40 @@ func (b *Book) foldLocked(id ProductID, seq Seq, next func(*Head) (*Link, error)
 		s.steered[link.Desk[i].ID] = struct{}{}
 	}
 	b.serve(s, link.Queue)
+	s.since = time.Now()
+	if !s.lasting {
+		s.stuck = ""
+	}
 	b.show(s)
 	return s.head, true, nil
+}
+
+// SetStuck says why nothing of the product is decided just now, "" if nothing is wrong:
+// its door is then closed, as what it lets in would wait for nobody knows how long. The
+// next link ends it, unless it is lasting.
+func (b *Book) SetStuck(id ProductID, why string, lasting bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.find(id); s != nil && (s.stuck != why || s.lasting != lasting) {
+		s.stuck, s.lasting = why, lasting
+		b.show(s)
+	}
+}
+
+// Vanished tells that the queue has nothing of the product any more. Its answer is how
+// many messages the book expected all the same: somebody took them off the queue
+// undecided. They wait no more.
+func (b *Book) Vanished(id ProductID, upTo Position) (messages int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.find(id)
+	if s == nil {
+		return 0
+	}
+	before := len(s.waiting)
+	b.serve(s, upTo)
+	b.show(s)
+	return before - len(s.waiting)
 }
 
 // Head is the product's newest link, and the newest revision that the book has seen:
@@ -264,8 +308,12 @@ func (b *Book) show(s *shelf) {
 		return
 	}
 	appeared := s.current.Load() == nil
+	var since time.Time
+	if len(s.waiting) > 0 {
+		since = s.since
+	}
 	s.current.Store(&Product{Stock: s.head.Stock, N: s.head.N, Revision: s.at, Queue: s.head.Queue,
-		Waiting: s.issued - s.served, Pausing: s.pauses > 0})
+		Waiting: s.issued - s.served, Pausing: s.pauses > 0, Since: since, Stuck: s.stuck})
 	if appeared {
 		var known []*shelf
 		for _, other := range b.indexed {
@@ -347,6 +395,9 @@ func (b *Book) Expect(m *Message, lines []Line) {
 		default:
 			b.expect(s, &lines[i].Order)
 		}
+	}
+	if len(s.waiting) == 0 {
+		s.since = time.Now()
 	}
 	s.waiting = append(s.waiting, waitingMessage{seq: m.Seq, upTo: s.issued, pauses: pauses})
 	b.queued.Add(1)

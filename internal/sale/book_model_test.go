@@ -415,6 +415,10 @@ func compareBooks(t *rapid.T, book *Book, naive *naiveBook, products []ProductID
 		want := Product{Stock: newest.Stock, N: newest.N, Revision: f.at, Queue: newest.Queue, Waiting: uint64(len(f.tickets)),
 			Pausing: slices.ContainsFunc(f.waiting, func(m naiveMessage) bool { return m.pauses })}
 		got, known := book.Product(p)
+		if known && got.Since.IsZero() != (len(f.waiting) == 0) {
+			t.Fatalf("%d messages of %s wait since %v", len(f.waiting), p, got.Since)
+		}
+		want.Since = got.Since // the clock's
 		if known != (newest.N > 0) || known && !reflect.DeepEqual(got, want) {
 			t.Fatalf("the product is %+v, %v; want %+v", got, known, want)
 		}

@@ -3,6 +3,7 @@ package sale
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // The contracts between the rule and whatever keeps its data. Each has a real
@@ -76,4 +77,15 @@ type DeadLetter struct {
 // nothing; it is durable once Bury returns nil.
 type DeadLetters interface {
 	Bury(ctx context.Context, letter DeadLetter) error
+}
+
+// Observer is told what happens, for metrics. Its methods must not block.
+type Observer interface {
+	// Decided: a message got its outcomes, one a line and none of a desk message's, so
+	// long after its delivery.
+	Decided(product ProductID, outcomes []Outcome, took time.Duration)
+	// Redelivered: a message was handed out again.
+	Redelivered(product ProductID)
+	// Conflict: an append was lost to another worker, or its end is unknown.
+	Conflict(product ProductID)
 }

@@ -46,6 +46,7 @@ const (
 	StateNotOpen State = "not_open"
 	StatePaused  State = "paused"
 	StateSoldOut State = "sold_out"
+	StateStuck   State = "stuck" // it would be open, and orders are not decided just now
 	StateOpen    State = "open"
 )
 

@@ -25,6 +25,8 @@ func TestWitness(t *testing.T) {
 		// Across epochs sequences say nothing.
 		{Witness{Epoch: after, Acked: 8, Last: 9, Mark: 9}, Position{before, 7}, ""},
 		{Witness{Epoch: after, Last: 2}, Position{before, 7}, ""},
+		{Witness{Epoch: after, First: 8, Acked: 7, Last: 9}, Position{before, 7}, ""}, // nothing of the epoch is settled yet
+		{Witness{Epoch: after, First: 8, Acked: 9, Last: 9}, Position{before, 7}, "the history is behind: it has nothing of the queue since message 8 and message 9 was settled, 2 more"},
 		{Witness{Epoch: before, Acked: 7, Last: 9}, Position{after, 7}, "the queue is behind: it is of " + before + ", and the history has settled messages of " + after},
 		{Witness{Epoch: "no time", Acked: 7, Last: 9}, Position{after, 1}, ""},
 		{Witness{Epoch: before, Acked: 7, Last: 9}, Position{"no time", 1}, ""},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,30 +47,22 @@ type group struct {
 	outcomes []Outcome
 }
 
-// Observer is told what happens, for metrics. Its methods must not block.
-type Observer interface {
-	// Decided: a message got its outcomes, one a line and none of a desk message's, so
-	// long after its delivery.
-	Decided(product ProductID, outcomes []Outcome, took time.Duration)
-	// Redelivered: a message was handed out again.
-	Redelivered(product ProductID)
-	// Conflict: an append was lost to another worker, or its end is unknown.
-	Conflict(product ProductID)
-}
-
 const (
 	// finishTime is how long a message in hand may go on after Run was told to stop.
 	finishTime = 10 * time.Second
 	// idleTime is how long one wait for a message takes. A queue may need a good part of
 	// it to notice a lost server.
 	idleTime = 3 * time.Second
-	// silenceTime is how long a queue may be out of reach before the product counts as
-	// stuck: longer than an election takes.
+	// silenceTime is how long queue or history may be out of reach before the product
+	// counts as stuck: longer than an election takes.
 	silenceTime = 10 * time.Second
-	// worrying is the failure in a row from which on the product counts as stuck: the
-	// ones before look like a change of leader.
+	// worrying is the failure in a row from which on the log warns: the ones before look
+	// like a change of leader.
 	worrying = 5
 )
+
+// Busy tells whether the worker has a message in hand.
+func (w *Worker) Busy() bool { return w.inHand.Load() != nil }
 
 // Stuck is why the product cannot go on just now, nil while all is well.
 func (w *Worker) Stuck() error {
@@ -85,15 +78,10 @@ func (w *Worker) Run(ctx context.Context) {
 	lasting, cancel := outlive(ctx, finishTime)
 	defer cancel()
 	beating, stop := context.WithCancel(lasting)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.beat(beating)
-	}()
-	defer func() {
-		stop()
-		<-done
-	}()
+	var beat sync.WaitGroup
+	beat.Go(func() { w.beat(beating) })
+	defer beat.Wait()
+	defer stop()
 	attempt, since := 0, time.Time{}
 	for ctx.Err() == nil {
 		waiting, stop := context.WithTimeout(ctx, idleTime)
@@ -138,6 +126,8 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 		<-working.Done()
 		stop()
 	}
+	var since time.Time // the first failure
+	var lost Seq        // where the conflict before was
 	for attempt := 0; ; attempt++ {
 		committed, err := w.settle(lasting, d, lines, began)
 		if err == nil {
@@ -145,10 +135,22 @@ func (w *Worker) handle(ctx, lasting context.Context, d Delivery) {
 			return
 		}
 		w.sure = false // whatever happened: look, never guess
-		if errors.Is(err, ErrConflict) && attempt == 0 {
-			continue
+		if attempt == 0 {
+			since = time.Now()
 		}
-		if w.report("a message cannot be settled yet", err, attempt) || errors.Is(err, ErrNewer) {
+		if errors.Is(err, ErrConflict) {
+			_, seen := w.Book.Head(w.Product)
+			if attempt == 0 {
+				lost = seen
+				continue
+			}
+			if seen == lost { // a server that failed to write answers so until it is started again
+				err = fmt.Errorf("%w, and it holds nothing newer: can its server still write?", err)
+			}
+			lost = seen
+		}
+		w.report("a message cannot be settled yet", err, attempt)
+		if time.Since(since) > silenceTime || errors.Is(err, ErrNewer) {
 			w.stuck.Store(&err)
 		}
 		if ctx.Err() != nil && (!committed || lasting.Err() != nil) {
@@ -305,31 +307,12 @@ func (w *Worker) beat(ctx context.Context) {
 	}
 }
 
-// report logs a failure, and tells whether it is one to worry about: the first in a
-// row look like a change of leader and are logged at debug, later ones as warnings at
-// every doubling.
-func (w *Worker) report(what string, err error, attempt int) (worry bool) {
+// report logs a failure: the first in a row look like a change of leader and are logged
+// at debug, later ones as warnings at every doubling.
+func (w *Worker) report(what string, err error, attempt int) {
 	level := slog.LevelDebug
 	if failures := attempt + 1; failures >= worrying && attempt&(attempt-1) == 0 {
 		level = slog.LevelWarn
 	}
 	w.Log.Log(context.Background(), level, what, "product", w.Product, "attempt", attempt+1, "err", err)
-	return attempt+1 >= worrying
-}
-
-// pause waits before the next attempt: 20 ms, doubling to 1 s.
-func pause(ctx context.Context, attempt int) {
-	ctx, cancel := context.WithTimeout(ctx, min(time.Second, 20*time.Millisecond<<min(attempt, 6)))
-	defer cancel()
-	<-ctx.Done()
-}
-
-// outlive returns a context that ends some time after parent does.
-func outlive(parent context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		timer := time.AfterFunc(by, cancel)
-		context.AfterFunc(ctx, func() { timer.Stop() })
-	})
-	return ctx, func() { stop(); cancel() }
 }

@@ -148,8 +148,6 @@ func (s *Server) door(product *sale.Product, d draft, now time.Time) error {
 		return err
 	}
 	switch {
-	case s.stuck(d.product):
-		return errStuck
 	case s.refusing.Load():
 		return errRefusing
 	case s.book.Full():
@@ -181,6 +179,8 @@ func closedBy(product *sale.Product, now time.Time) error {
 		return errSoldOut
 	case sale.StatePaused:
 		return errPaused
+	case sale.StateStuck:
+		return errStuck
 	case sale.StateNotOpen:
 		opens := *product.OpensAt
 		return errNotOpen.with("opens_at", opens.UTC().Format(`"`+time.RFC3339Nano+`"`)).after(seconds(opens.Sub(now)))

@@ -42,10 +42,7 @@ func limited(units int64) sale.DeskLine {
 func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	w := newTown(t, "tshirt")
 	now := sale.Instant(time.Now())
-	stuck := false
-	s, addr := open(t, w, func(c *Config) {
-		c.Now, c.Stuck = func() time.Time { return now }, func(id sale.ProductID) bool { return stuck && id == "tshirt" }
-	})
+	s, addr := open(t, w, func(c *Config) { c.Now = func() time.Time { return now } })
 	order := func(quantity int) string { return fmt.Sprintf(`{"email":"a@b.de","quantity":%d}`, quantity) }
 	replay := func() {
 		t.Helper()
@@ -66,7 +63,7 @@ func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	}
 	refused(t, buy(t, addr, order(3), "Idempotency-Key", "new"), 409, "limit-reached", "")
 	replay()
-	stuck = true
+	w.book.SetStuck("tshirt", "a witness failed", true)
 	refused(t, buy(t, addr, order(4)), 503, "stuck", "5")
 	replay()
 	w.steer(t, "tshirt", paused(true))
@@ -86,7 +83,7 @@ func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	}
 
 	w.steer(t, "tshirt", paused(false))
-	stuck = false
+	w.book.SetStuck("tshirt", "", false)
 	bought(t, buy(t, addr, order(2))) // up to the limit
 	bought(t, buy(t, addr, order(2))) // the one before is undecided: what it comes to is not known here
 	if out := w.decide(t); out[0].Outcome != sale.Accepted || out[1].Outcome != sale.LimitReached {

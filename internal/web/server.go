@@ -65,10 +65,6 @@ type Config struct {
 	MaxHeaderBytes       int           // of request line and headers, then 431; 0: 8192
 	IdleTimeout          time.Duration // between requests of a connection; 0: 130 s
 
-	// Stuck reports whether orders of the product are not being decided, though it is
-	// open. Nothing is stored then. nil: none ever is.
-	Stuck func(sale.ProductID) bool
-
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
 }
@@ -132,7 +128,6 @@ type Server struct {
 	misnamed      seldom   // refused hosts that are logged
 	loopbackPort  string   // see misdirected; set before the first request
 	tooLong       *problem // errHeaders with the bound
-	stuck         func(sale.ProductID) bool
 	perAddress    *limiter // nil: off
 	perBuyer      *limiter // nil: off
 	maxQueued     int64    // messages, see orderRoom
@@ -168,13 +163,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.IdleTimeout == 0 {
 		cfg.IdleTimeout = usualIdle
 	}
-	if cfg.Stuck == nil {
-		cfg.Stuck = func(sale.ProductID) bool { return false }
-	}
 	s := &Server{
 		queue: cfg.Queue, feed: cfg.Feed, book: cfg.Book, log: cfg.Log, now: cfg.Now,
 		perAddress: newLimiter(cfg.PerAddress), perBuyer: newLimiter(cfg.PerBuyer), maxQueued: orderRoom(cfg.MaxMessages),
-		maxConns: cfg.MaxConnections, hosts: NewHosts("http.hosts", cfg.Hosts...), stuck: cfg.Stuck,
+		maxConns: cfg.MaxConnections, hosts: NewHosts("http.hosts", cfg.Hosts...),
 		tooLong: errHeaders.because(fmt.Sprintf("The request line and headers are larger than %d bytes.", cfg.MaxHeaderBytes)),
 		served:  make(chan struct{}), drainTime: drainTime, firstByteTime: firstByteTime,
 	}
