@@ -143,7 +143,7 @@ func (d *drill) freezeDecider() {
 	}
 	d.p.pause()
 	d.signal(s, syscall.SIGCONT)
-	d.ready(s)
+	d.sells(s)
 }
 
 func (d *drill) signal(s *shop, sig syscall.Signal) {
@@ -153,10 +153,10 @@ func (d *drill) signal(s *shop, sig syscall.Signal) {
 	}
 }
 
-func (d *drill) ready(s *shop) {
+func (d *drill) sells(s *shop) {
 	d.t.Helper()
-	eventually(d.t, "an instance is ready again", func() bool {
-		a, err := s.ask("GET", "http://"+s.ops+"/readyz", "")
+	eventually(d.t, "orders can be queued and decided again", func() bool {
+		a, err := s.ask("GET", "http://"+s.ops+"/sellz", "")
 		return err == nil && a.code == http.StatusOK
 	})
 }
@@ -168,7 +168,7 @@ func (d *drill) cutOff(broker int, how linkState) {
 	d.c.isolate(broker, func(l *link) { l.set(how) })
 	d.p.pause()
 	for i := range d.c.shops {
-		d.ready(d.c.shops[i].Load())
+		d.sells(d.c.shops[i].Load())
 	}
 	d.c.isolate(broker, func(l *link) { l.set(whole) })
 }
@@ -194,24 +194,24 @@ func (d *drill) loseQuorum(leader bool) {
 	asking.Wait()
 	for i := range d.c.shops {
 		s := d.c.shops[i].Load()
-		eventually(d.t, "an instance without a quorum is not ready", func() bool {
-			a, err := s.ask("GET", "http://"+s.ops+"/readyz", "")
+		eventually(d.t, "an instance without a quorum says that it cannot sell", func() bool {
+			a, err := s.ask("GET", "http://"+s.ops+"/sellz", "")
 			return err == nil && a.code == http.StatusServiceUnavailable
 		})
-		// Not ready for another reason, it may still believe a leader who has just lost
+		// Unable for another reason, it may still believe a leader who has just lost
 		// the others, and nobody else can lead yet.
 		eventually(d.t, "an order that nobody knows may be known elsewhere", func() bool {
 			a, err := s.ask("GET", "/orders/01000000-0000-7000-8000-000000000000?email="+keyed, "")
 			return err == nil && a.code == http.StatusServiceUnavailable
 		})
 	}
-	d.t.Logf("no instance is ready %v after the loss", time.Since(began).Round(100*time.Millisecond))
+	d.t.Logf("every instance says so %v after the loss", time.Since(began).Round(100*time.Millisecond))
 	for _, i := range down {
 		d.c.startBroker(i)
 	}
 	d.p.pause()
 	for i := range d.c.shops {
-		d.ready(d.c.shops[i].Load())
+		d.sells(d.c.shops[i].Load())
 	}
 }
 
@@ -233,7 +233,7 @@ func (d *drill) withoutQuorum(s *shop, key string) {
 			d.t.Errorf("without a quorum a POST is answered after %v, Retry-After %q", took, a.header.Get("Retry-After"))
 		}
 	}
-	for _, path := range []string{"http://" + s.ops + "/livez", "/products"} {
+	for _, path := range []string{"http://" + s.ops + "/livez", "http://" + s.ops + "/readyz", "/products"} {
 		if a, err := s.ask("GET", path, ""); err != nil || a.code != http.StatusOK {
 			d.t.Errorf("without a quorum %s: %d %v, want 200", path, a.code, err)
 		}
