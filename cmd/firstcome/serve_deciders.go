@@ -78,19 +78,19 @@ func (d *deciders) start(product sale.ProductID) {
 	})
 }
 
-// state is what this instance's worker says of a product: why it cannot go on, whether it
-// has a message in hand, and whether there is one at all.
-func (d *deciders) state(product sale.ProductID) (stuck error, busy, there bool) {
+// state is what this instance's worker says of a product: whether there is one, whether
+// it has a message in hand, and why it cannot go on.
+func (d *deciders) state(product sale.ProductID) (there, busy bool, stuck error) {
 	if d == nil {
-		return nil, false, false
+		return false, false, nil
 	}
 	d.mu.Lock()
 	w := d.workers[product]
 	d.mu.Unlock()
 	if w == nil {
-		return nil, false, false
+		return false, false, nil
 	}
-	return w.Stuck(), w.Busy(), true
+	return true, w.Busy(), w.Stuck()
 }
 
 // stop lets every worker finish its message, gives the products back, and waits.

@@ -72,7 +72,7 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 	if err := w.contradicted(ctx, p.Product); err != nil {
 		return err.Error(), true
 	}
-	err, busy, mine := w.deciders.state(p.Product)
+	mine, busy, err := w.deciders.state(p.Product)
 	if err != nil {
 		return err.Error(), errors.Is(err, sale.ErrBehind) || errors.Is(err, sale.ErrNewer)
 	}
