@@ -140,8 +140,13 @@ func TestProductionFiles(t *testing.T) {
 	finish(t, s.as("inspector", serve...)).want(t, 1, "refuses", "_INBOX_firstcome.")
 
 	t.Run("permissions", s.permissions)
-	t.Run("who edits the history", s.editsHistory)
+	t.Run("edits of the history", s.editsHistory)
 	t.Run("inspector", func(t *testing.T) { s.inspector(t, first) })
+	for _, user := range []string{"owner", "admin"} {
+		finish(t, s.as(user, provision...)).want(t, 0, "ready: tshirt")
+		finish(t, s.as(user, "audit")).want(t, 0, "ok: ")
+		finish(t, s.as(user, "stock", "get", "tshirt", "--json")).want(t, 0, `"supplied":10`)
+	}
 	first.stop()
 	second.stop()
 	for _, p := range []*shop{first, second} {
@@ -149,7 +154,6 @@ func TestProductionFiles(t *testing.T) {
 			t.Errorf("the app's permissions are not enough:\n%s", said)
 		}
 	}
-	finish(t, s.as("admin", "audit")).want(t, 0, "ok: ")
 }
 
 // editsHistory tries what would delete history, as `nats stream edit` does: an admin

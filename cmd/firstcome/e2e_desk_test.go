@@ -96,7 +96,8 @@ func TestValuesByHandChangeNothing(t *testing.T) {
 	put("tshirt", strings.Repeat("x", int(nc.MaxPayload())-1024)) // a message's headers count, too
 	put("tshirt", `{"v":2,`)
 	put("tshirt", strings.Replace(first, `"v":2`, `"v":3`, 1))
-	put("tshirt", strings.Replace(first, `"n":1,"prev":""`, `"n":2,"prev":"00"`, 1))
+	put("tshirt", strings.NewReplacer(`"n":1,"prev":""`, `"n":2,"prev":"00"`, `"seq":0`, `"seq":1`,
+		`"change":"created"`, `"change":"orders","orders":[]`).Replace(first)) // the next link but for its prev
 	put("tshirt", strings.Replace(first, `"available":5`, `"available":6`, 1))
 	put("hat", "nobody sells it")
 	put("hat.of.straw", "nobody can")
@@ -230,4 +231,27 @@ func TestLinksNameTheirInstance(t *testing.T) {
 	if one, other := links[2].By, links[3].By; !named.MatchString(one) || !named.MatchString(other) || one == other {
 		t.Errorf("without a name, two runs call themselves %q and %q", one, other)
 	}
+}
+
+// The last hundredth of the queue is for the desk: where orders are refused, a pause
+// and a restock still get in.
+func TestFullQueueHasRoomForTheDesk(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), "queue: { max_messages: 200 }", "worker: { enabled: false }")
+	_, js := jet(t, s.nats)
+	for n := range 198 {
+		publish(t, js, "orders.tshirt", fmt.Sprintf(`{"email":"buyer%d@example.com"}`, n))
+	}
+	eventually(t, "the instance has heard of all", func() bool { return s.product("tshirt").Waiting == 198 })
+	a := s.buy("late@example.com", 1)
+	if a.problem(t, http.StatusServiceUnavailable); !strings.Contains(string(a.body), `"urn:firstcome:queue-full"`) || a.header.Get("Retry-After") == "" {
+		t.Errorf("a full queue answers %v %s", a.header, a.body)
+	}
+	if n := lastSeq(t, js, "ORDERS"); n != 198 {
+		t.Errorf("the queue has %d messages", n)
+	}
+	s.desk(`{"do":"terms","paused":true}`)
+	s.desk(`{"do":"supply","units":1}`)
+	eventually(t, "the pause counts", func() bool { return s.product("tshirt").State == "paused" })
+	s.stop()
 }

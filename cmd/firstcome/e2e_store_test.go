@@ -147,7 +147,7 @@ func TestHistoryCutByAnEdit(t *testing.T) {
 	if o := k.outcome(s.buy("ann@example.com", 6).order(t).ID); o.Status != "sold_out" {
 		t.Errorf("an order for more than is left became %+v", o)
 	}
-	audited(t, s.nats).want(t, 1, "BROKEN P8", "the history is cut", "tshirt")
+	audited(t, s.nats).want(t, 1, "BROKEN P8", "the bucket lacks 2 of its revisions", "tshirt: the history is cut: it begins with link 3")
 	s.stop()
 	refusedStart(t, store).want(t, 1, "product tshirt: the history is cut: its first link is number 3")
 	refusedStart(t, store, "FIRSTCOME_NATS_PROVISION=false").want(t, 1, "product tshirt: the history is cut")

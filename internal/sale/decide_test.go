@@ -1,8 +1,10 @@
 package sale
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -162,5 +164,43 @@ func TestDecideOneGroup(t *testing.T) {
 				t.Errorf("%d left, %d sold; want %d left", next.Available, next.Sold, test.left)
 			}
 		})
+	}
+}
+
+// A link hangs on its head, says what its message came to, and is never of an earlier
+// time than the one before (P8).
+func TestHeadDecides(t *testing.T) {
+	order := func(id, quantity int) Line {
+		return Line{N: id, Order: Order{ID: testID(id), Email: testBuyer(id), Quantity: quantity, PlacedAt: testTime}}
+	}
+	dead := Line{N: 9, Err: ErrOrderID}
+	head := Head{Stock: Stock{Product: "tshirt", Available: 2, Sold: 3, Supplied: 5, Decided: 7}, N: 4, Hash: HashOf(nil), At: testTime,
+		Queue: Position{testEpoch, 11}}
+	past := &naivePast{product: "tshirt", orders: []pastOrder{{Order: order(4, 1).Order}}}
+	supply := &DeskLine{ID: testID(1), Do: DoSupply, Units: new(int64(2))}
+	for name, c := range map[string]struct {
+		desk   bool
+		lines  []Line
+		at     time.Time
+		want   string
+		wantAt time.Time
+	}{
+		"orders": {false, []Line{order(1, 3), dead, order(2, 1), order(2, 1), order(4, 1), order(3, 1)}, testTime.Add(1500),
+			"orders 0/5 10 sold_out@8 accepted@9 duplicate@0 duplicate@0 accepted@10", testTime.Add(1000)},
+		"no good line": {false, []Line{dead}, testTime.Add(-1), "orders 2/5 7", testTime},
+		"the desk":     {true, []Line{dead, {Desk: supply}, {Desk: supply}}, testTime.In(time.FixedZone("", 3600)), "desk 4/7 7 supply/ supply/duplicate", testTime},
+	} {
+		before := head
+		link, outcomes := head.Decide(past, &Message{Product: "tshirt", Desk: c.desk, Epoch: laterEpoch, Seq: 3}, c.lines, "a", c.at)
+		got := fmt.Sprintf("%s %d/%d %d", link.Change, link.Available, link.Supplied, link.Decided)
+		for _, o := range link.Orders {
+			got += fmt.Sprintf(" %s@%d", o.Outcome, o.Place)
+		}
+		for _, l := range link.Desk {
+			got += fmt.Sprintf(" %s/%s", l.Do, l.Refused)
+		}
+		if got != c.want || link.N != 5 || link.Prev != head.Hash || link.By != "a" || link.At != c.wantAt || link.Queue != (Position{laterEpoch, 3}) || head != before || c.desk != (outcomes == nil) || !c.desk && len(outcomes) != len(c.lines) {
+			t.Errorf("%s: %s, want %s; the link is %+v", name, got, c.want, link)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package sale_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,12 +42,12 @@ func TestQueueThatForgotItsSequencesLosesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		i.stop()
 		for _, undecided := range []string{line(3, 3, 1), desk(supply(91, 1), supply(92, 1))} {
 			s.orders.Recreate(epoch)
 			s.publish(undecided)
-			other := s.start(&saletest.Faults{}, newBook())
-			wantStuck(t, s, other, "sequences went back")
-			other.stop()
+			i := s.start(&saletest.Faults{}, newBook())
+			wantStuck(t, s, i, "sequences went back")
 			i.stop()
 		}
 	})
@@ -113,7 +114,10 @@ func TestQueueThatIsBehind(t *testing.T) {
 		err := sale.Witness{Epoch: epoch, Acked: 9, Last: 9}.Check(sale.Position{Epoch: epoch, Seq: 7})
 		q.err.Store(&err)
 		i := s.startWith(product, &saletest.Faults{}, newBook(), func(w *sale.Worker) { q.Queue, w.Queue = w.Queue, q })
-		synctest.Wait()
+		synctest.Wait() // no patience: it takes an operator
+		if err := i.worker.Stuck(); !errors.Is(err, sale.ErrBehind) {
+			t.Errorf("the worker says %v", err)
+		}
 		s.publish(line(1, 1, 1))
 		wantStuck(t, s, i, "2 more: run firstcome repair")
 		q.err.Store(nil)
@@ -304,16 +308,31 @@ func TestStaleMessageOfAnOldQueueIsSettled(t *testing.T) {
 	})
 }
 
-// An append that takes effect and seems to fail counts as the decision that it is.
+// An append that takes effect and seems to fail counts as the decision that it is; one
+// that another worker was quicker with does not, and an acknowledgement that fails is
+// tried again at once and counts for nothing.
 func TestDecisionIsCountedOnce(t *testing.T) {
-	for _, fault := range []saletest.Fault{saletest.Pass, saletest.LoseReply, saletest.LoseWrite} {
+	for _, c := range []struct {
+		call  string
+		fault saletest.Fault
+	}{{"", saletest.Pass}, {saletest.CallAppend, saletest.LoseReply}, {saletest.CallAppend, saletest.LoseWrite}, {saletest.CallAck, saletest.LoseWrite}, {"quicker", saletest.Pass}} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newShop(t, &scenario{supplied: 5})
 			first := true
 			i := s.start(&saletest.Faults{Plan: func(_ int, call string) saletest.Fault {
-				if call == saletest.CallAppend && first {
+				if call == saletest.CallAppend && c.call == "quicker" && first {
 					first = false
-					return fault
+					head, all := s.newest()
+					m := s.orders.Left(product)[0]
+					link, _ := head.Decide(&told{}, &m, m.Lines(), "quicker", decidedAt)
+					s.store.Put(product, link.Encode())
+					if len(all) != 1 {
+						t.Errorf("%d revisions are stored", len(all))
+					}
+				}
+				if call == c.call && first {
+					first = false
+					return c.fault
 				}
 				return saletest.Pass
 			}}, newBook())
@@ -322,8 +341,15 @@ func TestDecisionIsCountedOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			i.stop()
-			if n := s.observer.decided.Load(); n != 1 {
-				t.Errorf("fault %d: counted %d times", fault, n)
+			want := int64(1)
+			if c.call == "quicker" {
+				want = 0
+			}
+			if n, again := s.observer.decided.Load(), s.observer.redelivered.Load(); n != want || again != 0 {
+				t.Errorf("%s, fault %d: counted %d times, redelivered %d times", c.call, c.fault, n, again)
+			}
+			if r := s.record(i.book); r.outcomes != "accepted" || len(r.statuses) != 1 {
+				t.Errorf("%s, fault %d: %s, announced %s", c.call, c.fault, r.outcomes, r.statuses)
 			}
 		})
 	}
