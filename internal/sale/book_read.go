@@ -170,6 +170,24 @@ func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
 	return b.status(i), true
 }
 
+// Turn is the Turn of an undecided order. It is 0 if the book is locked just then: the
+// callers can do without, and do not wait.
+func (b *Book) Turn(id OrderID, product ProductID) uint64 {
+	if !b.mu.TryRLock() {
+		return 0
+	}
+	defer b.mu.RUnlock()
+	s := b.find(product)
+	if s == nil {
+		return 0
+	}
+	i, ok := b.findIn(s, id)
+	if !ok || b.orders.at(i).outcome != Pending {
+		return 0
+	}
+	return s.turn(b.orders.at(i))
+}
+
 // Changes is a number that is another one whenever something about the buyer's
 // orders is new.
 func (b *Book) Changes(e Email) uint32 {
