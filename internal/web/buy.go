@@ -127,7 +127,7 @@ func (s *Server) place(c *fiber.Ctx, product *sale.Product, d draft, id sale.Ord
 	if err := s.queue.Place(context.Background(), d.product, o); err != nil {
 		return sale.Status{}, placeProblem(err)
 	}
-	return sale.Status{Order: o, Product: d.product}, nil
+	return sale.Status{Order: o, Product: d.product, Turn: s.book.Turn(id, d.product)}, nil
 }
 
 // orderRoom is how many messages may wait before buyers' orders are refused. The rest

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"firstcome/internal/sale"
 )
@@ -92,6 +93,10 @@ func TestEmailsOfQueries(t *testing.T) {
 	_, addr := open(t, w, nil)
 	for _, query := range []string{"", "?email=", "?email=a@b", "?email=a@b.de&email=a@b.de", "?email=a+b@c.de", "?Email=a@b.de", "?email=a%00@b.de", "?email=%22a%22@b.de"} {
 		for _, path := range []string{"/orders", "/orders/01900000-0000-7000-8000-000000000000", "/ws"} {
+			if path == "/ws" && !strings.HasPrefix(query, "?email=") {
+				wantProblem(t, get(t, "http://"+addr+path+query), 426) // a watcher needs none
+				continue
+			}
 			wantProblem(t, get(t, "http://"+addr+path+query), 400, "email")
 		}
 	}
@@ -102,14 +107,15 @@ func TestEmailsOfQueries(t *testing.T) {
 
 func TestProducts(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
-	_, addr := open(t, w, nil)
+	at := time.Date(2026, 11, 28, 12, 0, 0, 123456000, time.UTC)
+	_, addr := open(t, w, func(c *Config) { c.Now = func() time.Time { return at } })
 	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt","quantity":2}`))
 	w.decide(t)
 	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt"}`))
-	tshirt := `{"id":"tshirt","available":3,"sold":2,"supplied":5,"waiting":1,"state":"open"}`
-	mug := `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"state":"open"}`
+	tshirt := `{"id":"tshirt","available":3,"sold":2,"supplied":5,"waiting":1,"limit_per_buyer":0,"state":"open"}`
+	mug := `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"open"}`
 	for path, want := range map[string]string{
-		"/products":        `{"products":[` + mug + `,` + tshirt + `]}`,
+		"/products":        `{"products":[` + mug + `,` + tshirt + `],"server_time":"2026-11-28T12:00:00.123456Z"}`,
 		"/products/tshirt": tshirt,
 	} {
 		if r := get(t, "http://"+addr+path); r.StatusCode != 200 || r.body != want || r.Header.Get("Content-Type") != asJSON {
