@@ -19,7 +19,7 @@ func TestOrdersAreShown(t *testing.T) {
 		if r.StatusCode != 200 || r.body != string(status.AppendJSON(nil)) || !strings.Contains(r.body, want) {
 			t.Errorf("%d %s, want %s", r.StatusCode, r.body, want)
 		}
-		if r.Header.Get("Content-Type") != asJSON || r.Header.Get("Cache-Control") != "no-store" {
+		if r.Header.Get("Content-Type") != asJSON || r.Header.Get("Cache-Control") != "private, no-cache" {
 			t.Errorf("%v", r.Header)
 		}
 		w.decide(t)
@@ -43,6 +43,76 @@ func TestTheListIsNewestFirst(t *testing.T) {
 	if r.StatusCode != 200 || r.body != `{"orders":[`+strings.Join(want, ",")+`]}` {
 		t.Errorf("%d %s", r.StatusCode, r.body)
 	}
+}
+
+// An order that has not changed costs no body.
+func TestOrdersHaveTags(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	_, elsewhere := open(t, w, nil)
+	id := bought(t, buy(t, addr, orderBody("a@b.de")))
+	for _, path := range []string{"/orders/" + id.String() + "?email=a@b.de", "/orders?email=a@b.de"} {
+		first := get(t, "http://"+addr+path)
+		tag := first.Header.Get("ETag")
+		if len(tag) < 10 || tag[0] != '"' {
+			t.Errorf("%s: ETag %q", path, tag)
+		}
+		for _, seen := range []string{tag, "W/" + tag, `"x", ` + tag + `,"y"`, "*"} {
+			r := get(t, "http://"+elsewhere+path, "If-None-Match", seen)
+			if r.StatusCode != 304 || r.body != "" || r.Header.Get("ETag") != tag || r.Header.Get("Content-Type") != "" ||
+				r.Header.Get("Cache-Control") != "private, no-cache" || r.Header.Get("Vary") != "Origin, Authorization, Cookie, Accept" {
+				t.Errorf("%s with %s: %d %v %q", path, seen, r.StatusCode, r.Header, r.body)
+			}
+		}
+		for _, seen := range []string{"", `"x"`, tag[1:], tag[:len(tag)-1]} {
+			if r := get(t, "http://"+addr+path, "If-None-Match", seen); r.StatusCode != 200 || r.body != first.body {
+				t.Errorf("%s with %s: %d", path, seen, r.StatusCode)
+			}
+		}
+		if first.Header.Get("Vary") != "Origin, Authorization, Cookie, Accept" {
+			t.Errorf("%v", first.Header)
+		}
+		if head := send(t, "HEAD", "http://"+addr+path, ""); head.Header.Get("ETag") != tag || head.StatusCode != 200 {
+			t.Errorf("HEAD: %d %v", head.StatusCode, head.Header)
+		}
+	}
+	one, list := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de").Header.Get("ETag"), get(t, "http://"+addr+"/orders?email=a@b.de").Header.Get("ETag")
+	w.decide(t)
+	if get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de", "If-None-Match", one).StatusCode != 200 ||
+		get(t, "http://"+addr+"/orders?email=a@b.de", "If-None-Match", list).StatusCode != 200 {
+		t.Error("the outcome has the tag of the pending order")
+	}
+}
+
+// A pending order tells how many stand before it, wherever it is read.
+func TestAheadIsTold(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour })
+	tab := attend(t, s, addr, "a@b.de")
+	wantAhead := func(body string, ahead string) {
+		t.Helper()
+		if !strings.Contains(body, `"message":"Your order is in the queue",`+ahead+`"rev":0,`) {
+			t.Errorf("%s, want %q", body, ahead)
+		}
+	}
+	wantAhead(buy(t, addr, orderBody("first@b.de")).body, `"ahead":0,`)
+	mine := buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k")
+	wantAhead(mine.body, `"ahead":1,`)
+	id := bought(t, mine)
+	wantAhead(buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k").body, `"ahead":1,`)
+	wantAhead(get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de").body, `"ahead":1,`)
+	wantAhead(get(t, "http://"+addr+"/orders?email=a@b.de").body, `"ahead":1,`)
+	status, _ := w.book.Status(id, "a@b.de")
+	broadcast(s, status)
+	wantAhead(tab.order().receivedRaw, `"ahead":1,`)
+	again := watch(t, addr, "a@b.de")
+	wantAhead(again.order().receivedRaw, `"ahead":1,`)
+	w.decide(t)
+	if r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de"); strings.Contains(r.body, "ahead") {
+		t.Errorf("%s", r.body)
+	}
+	w.deaf = true // the book has not heard of it
+	wantAhead(buy(t, addr, orderBody("a@b.de")).body, "")
 }
 
 // An unknown order and another buyer's are the same bytes, found the same way (P7).

@@ -203,9 +203,13 @@ const (
 func unchanged(c *fiber.Ctx, etag string) bool {
 	r := c.Response()
 	r.Header.Set(fiber.HeaderETag, etag)
-	if seen := c.Get(fiber.HeaderIfNoneMatch); seen != "*" && !strings.Contains(seen, etag) {
-		return false
+	for _, line := range c.Request().Header.PeekAll(fiber.HeaderIfNoneMatch) {
+		for tag := range strings.SplitSeq(string(line), ",") {
+			if tag = strings.Trim(tag, " \t"); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				r.SetStatusCode(fiber.StatusNotModified)
+				return true
+			}
+		}
 	}
-	r.SetStatusCode(fiber.StatusNotModified)
-	return true
+	return false
 }

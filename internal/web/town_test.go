@@ -164,6 +164,19 @@ func (w *town) decide(t testing.TB) []sale.Status {
 	return all
 }
 
+// decideOne decides the message that waits first, at that time.
+func (w *town) decideOne(t testing.TB, at time.Time) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expect()
+	m := &w.placed[w.decided]
+	w.decided++
+	head, _ := w.book.Head(m.Product)
+	link, _ := head.Decide(w.book, m, m.Lines(), "test", at)
+	w.apply(t, link)
+}
+
 func (w *town) fail(place, reach error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
