@@ -197,32 +197,6 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-func TestThePage(t *testing.T) {
-	w := newTown(t, "tshirt")
-	_, addr := open(t, w, nil)
-	for path, contentType := range map[string]string{
-		"/": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8",
-		"/page/style.css": "text/css; charset=utf-8", "/page/icon.svg": "image/svg+xml",
-	} {
-		r := get(t, "http://"+addr+path)
-		h := r.Header
-		if r.StatusCode != 200 || r.body == "" || h.Get("Content-Type") != contentType || h.Get("Cache-Control") != "no-cache" ||
-			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'" {
-			t.Errorf("%s: %d %v", path, r.StatusCode, h)
-		}
-		again := get(t, "http://"+addr+path, "If-None-Match", "W/"+h.Get("ETag"))
-		if again.StatusCode != 304 || again.body != "" || again.Header.Get("ETag") != h.Get("ETag") {
-			t.Errorf("%s again: %d", path, again.StatusCode)
-		}
-		if r := get(t, "http://"+addr+path, "If-None-Match", `"x"`); r.StatusCode != 200 {
-			t.Errorf("%s with another tag: %d", path, r.StatusCode)
-		}
-	}
-	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html", "/page/index.html"} {
-		wantProblem(t, get(t, "http://"+addr+path), 404)
-	}
-}
-
 func TestOrigins(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, func(c *Config) { c.AllowedOrigins = []string{"https://shop.example", "capacitor://localhost"} })

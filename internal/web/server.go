@@ -129,6 +129,7 @@ type Server struct {
 	hub           *hub
 	board         *board
 	listings      listings
+	pages         pages
 	origins       origins
 	strangers     seldom // refused origins that are logged
 	proxies       proxies
@@ -193,6 +194,9 @@ func New(cfg Config) (*Server, error) {
 	if s.listings, err = newListings(cfg.Listings); err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
+	if s.pages, err = newPages(loadPage()); err != nil {
+		return nil, fmt.Errorf("web: the page: %w", err)
+	}
 	s.hub = newHub(s)
 	s.hub.most, s.hub.perBuyer, s.hub.perAddress = socketRoom(cfg.MaxConnections), cfg.SocketsPerBuyer, cfg.SocketsPerAddress
 	s.board = newBoard(s)
@@ -252,9 +256,11 @@ func (s *Server) routes(maxHead int, idleTime time.Duration) *fiber.App {
 	get("/products/:id", s.showProduct)
 	get("/products/:id/image", s.showImage)
 	get("/ws", s.attach())
-	for path, f := range pageFiles() {
-		get(path, f.serve)
-	}
+	files := loadPage()
+	get("/", s.showIndex)
+	get("/client.js", files.serveClient)
+	get("/page/*", files.servePlain)
+	get("/page-:version/*", files.serveVersioned)
 	return app
 }
 
