@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,10 +42,10 @@ func limited(units int64) sale.DeskLine {
 // that was placed before is still answered.
 func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	w := newTown(t, "tshirt")
-	now := sale.Instant(time.Now())
-	stuck := false
+	clock := newHandClock()
+	var stuck atomic.Bool
 	s, addr := open(t, w, func(c *Config) {
-		c.Now, c.Stuck = func() time.Time { return now }, func(id sale.ProductID) bool { return stuck && id == "tshirt" }
+		c.Now, c.Stuck = clock.now, func(id sale.ProductID) bool { return stuck.Load() && id == "tshirt" }
 	})
 	order := func(quantity int) string { return fmt.Sprintf(`{"email":"a@b.de","quantity":%d}`, quantity) }
 	replay := func() {
@@ -66,27 +67,27 @@ func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	}
 	refused(t, buy(t, addr, order(3), "Idempotency-Key", "new"), 409, "limit-reached", "")
 	replay()
-	stuck = true
+	stuck.Store(true)
 	refused(t, buy(t, addr, order(4)), 503, "stuck", "5")
 	replay()
 	w.steer(t, "tshirt", paused(true))
 	refused(t, buy(t, addr, order(4)), 409, "paused", "5")
-	opens := now.Add(90*time.Second + time.Microsecond)
+	opens := clock.now().Add(90*time.Second + time.Microsecond)
 	w.steer(t, "tshirt", hours(&opens, nil))
 	if p := refused(t, buy(t, addr, order(1)), 409, "not-open", "91"); p.OpensAt != opens.Format(time.RFC3339Nano) {
 		t.Errorf("opens at %s, not %s", p.OpensAt, opens)
 	}
 	replay()
-	now = opens.Add(-time.Microsecond)
+	clock.set(opens.Add(-time.Microsecond))
 	refused(t, buy(t, addr, order(1)), 409, "not-open", "1")
-	now = opens
+	clock.set(opens)
 	refused(t, buy(t, addr, order(1)), 409, "paused", "5")
 	if n := w.placing.Load(); n != placed {
 		t.Errorf("%d refused orders were placed", n-placed)
 	}
 
 	w.steer(t, "tshirt", paused(false))
-	stuck = false
+	stuck.Store(false)
 	bought(t, buy(t, addr, order(2))) // up to the limit
 	bought(t, buy(t, addr, order(2))) // the one before is undecided: what it comes to is not known here
 	if out := w.decide(t); out[0].Outcome != sale.Accepted || out[1].Outcome != sale.LimitReached {
