@@ -131,6 +131,36 @@ log: { level: debug, format: json }
 	}
 }
 
+// A file of a Windows editor is read like any other, and one that is no UTF-8 is called
+// what it is.
+func TestByteOrderMarks(t *testing.T) {
+	for name, text := range map[string]string{
+		"a mark":                     "\xef\xbb\xbfhttp: { listen: \":80\" }\n",
+		"a mark, a comment and CRLF": "\xef\xbb\xbf# shop\r\nhttp:\r\n  listen: \":80\"\r\nlog: { level: info }\r\n",
+		"CRLF":                       "http:\r\n  listen: \":80\"\r\n",
+	} {
+		if got, err := loadConfig(writeConfig(t, text), nil); err != nil || got.HTTP.Listen != ":80" {
+			t.Errorf("%s: %q, %v", name, got.HTTP.Listen, err)
+		}
+	}
+	if _, err := loadConfig(writeConfig(t, "\xef\xbb\xbf"), nil); err != nil {
+		t.Error(err)
+	}
+	for text, want := range map[string]string{
+		"\xff\xfeh\x00t\x00t\x00p\x00": "is UTF-16: save it as UTF-8", "\xfe\xff\x00h\x00t": "is UTF-16: save it as UTF-8",
+		"\xff\xfe\x00\x00h\x00\x00\x00": "is UTF-32: save it as UTF-8", "\x00\x00\xfe\xff\x00\x00\x00h": "is UTF-32: save it as UTF-8",
+	} {
+		if _, err := loadConfig(writeConfig(t, text), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	// A line counts as before, and the key is the key.
+	_, err := loadConfig(writeConfig(t, "\xef\xbb\xbf\r\nhtpp: 1\r\n"), nil)
+	if err == nil || !strings.Contains(err.Error(), "firstcome.yaml:2: htpp: unknown key") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestFileErrorsNameKeyAndLine(t *testing.T) {
 	for name, c := range map[string]struct {
 		text string
@@ -247,7 +277,7 @@ func TestEnvironmentWinsOverFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.HTTP = httpConfig{Listen: ":81", TrustedProxies: []string{"::1", "10.0.0.0/8"}}
+	want.HTTP.Listen, want.HTTP.TrustedProxies = ":81", []string{"::1", "10.0.0.0/8"}
 	want.NATS.Embedded.StoreDir = "elsewhere"
 	want.NATS.Provision = false
 	want.NATS.Token = "t0ken"

@@ -33,10 +33,10 @@ func TestTabsFollow(t *testing.T) {
 		orders = append(orders, first)
 	}
 	// Their own orders come after all that they might have overheard.
-	cli(t, "stock", "add", "tshirt", "1", "--nats", s.nats).want(t, 0)
+	cli(t, "stock", "add", "tshirt", "2", "--nats", s.nats).want(t, 0)
 	eventually(t, "the door is open again", func() bool { return s.product("tshirt").State == "open" })
 	for _, k := range []*tab{other, star} {
-		own := s.buy(k.email, 2).order(t)
+		own := s.buy(k.email, 1).order(t)
 		k.outcome(own.ID)
 		if told := k.history(""); len(told) != len(k.history(own.ID)) {
 			t.Errorf("%s was told %+v", k.email, told)

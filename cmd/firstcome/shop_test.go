@@ -125,6 +125,9 @@ func (s *shop) ask(method, target, body string, header ...string) (answer, error
 		return answer{}, err
 	}
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
 		r.Header.Set(header[i], header[i+1])
 	}
 	res, err := s.client.Do(r)

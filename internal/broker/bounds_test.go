@@ -68,7 +68,7 @@ func TestGroupsAreNoted(t *testing.T) {
 	if err := in.Place(ctx, "shirt", order); !errors.Is(err, sale.ErrUnavailable) {
 		t.Fatalf("without a queue: %v", err)
 	}
-	if f := in.failing.Load(); f == nil || !errors.Is(f.err, sale.ErrUnavailable) {
+	if f := in.outage.Load(); f == nil || !errors.Is(f.err, sale.ErrUnavailable) {
 		t.Errorf("it was not noted: %v", f)
 	}
 	if _, err := c.js.CreateStream(ctx, jetstream.StreamConfig{Name: ordersStream, Subjects: []string{"orders.shirt"}}); err != nil {
@@ -77,7 +77,7 @@ func TestGroupsAreNoted(t *testing.T) {
 	if err := in.Place(ctx, "shirt", order); err != nil {
 		t.Fatal(err)
 	}
-	if f := in.failing.Load(); f != nil {
+	if f := in.outage.Load(); f != nil {
 		t.Errorf("stored, it fails: %v", f.err)
 	}
 	if err := in.Close(ctx); err != nil {

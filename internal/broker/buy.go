@@ -24,19 +24,19 @@ const (
 	// ackTime is how long Buy waits for the queue to say that it has the order; after
 	// that it may have it all the same.
 	ackTime = 4 * time.Second
-	// lookEvery is how often Buy looks for an outcome that no broadcast has told,
-	// and how long a look may take; the last one may take lastLook.
-	lookEvery = 2 * time.Second
-	lastLook  = 5 * time.Second
-	// lookBack bounds the links that a look reads one after another.
-	lookBack = 100
+	// searchEvery is how often Buy searches the history for an outcome that no broadcast
+	// brought, and how long a search may take; the last one may take lastSearch.
+	searchEvery = 2 * time.Second
+	lastSearch  = 5 * time.Second
+	// searchBack bounds the links that a search reads one after another.
+	searchBack = 100
 )
 
 // Buy places one order and waits for its final status, subscribed before the
 // queue has it. A broadcast comes at most once, and is lost with a connection or
 // before the cluster has heard of the subscription, so every 2 s, and when the
-// deadline of ctx has passed, it looks for the outcome in what is stored (P6). The
-// last look may take 5 s. It wraps sale.ErrUnknownProduct if no queue takes the
+// deadline of ctx has passed, it searches the history (P6). The last
+// search may take 5 s. It wraps sale.ErrUnknownProduct if no queue takes the
 // product; if there is no outcome yet the order may be in the queue, and the error
 // names it.
 func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order) (Heard, error) {
@@ -63,7 +63,7 @@ func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order)
 	case !errors.Is(err, context.DeadlineExceeded):
 		return Heard{}, fmt.Errorf("place order %s: %w", order.ID, publishError(err))
 	}
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(searchEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -78,14 +78,14 @@ func Buy(ctx context.Context, c *Conn, product sale.ProductID, order sale.Order)
 				return Heard{Outcome: s.Status, Body: msg.Data}, nil
 			}
 		case <-tick.C:
-			looking, cancel := context.WithTimeout(ctx, lookEvery)
-			heard, found, err := p.look(looking)
+			searching, cancel := context.WithTimeout(ctx, searchEvery)
+			heard, found, err := p.find(searching)
 			cancel()
 			if err == nil && found { // else there will be another
 				return heard, nil
 			}
 		case <-ctx.Done():
-			return p.lastLook(ctx)
+			return p.findAtLast(ctx)
 		}
 	}
 }
@@ -115,15 +115,15 @@ type placed struct {
 	seq     uint64 // in the queue, 0: unknown
 }
 
-// lastLook looks once more, with some patience, unless ctx was cancelled: whoever
-// did that does not wait for it.
-func (p *placed) lastLook(ctx context.Context) (heard Heard, err error) {
+// findAtLast searches once more, with some patience. After a cancellation it does not:
+// the caller has stopped waiting.
+func (p *placed) findAtLast(ctx context.Context) (heard Heard, err error) {
 	found := false
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+		searching, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSearch)
 		defer cancel()
-		err = retry(looking, func() (err error) {
-			heard, found, err = p.look(looking)
+		err = retry(searching, func() (err error) {
+			heard, found, err = p.find(searching)
 			return err
 		})
 	}
@@ -137,11 +137,11 @@ func (p *placed) lastLook(ctx context.Context) (heard Heard, err error) {
 	return Heard{}, errors.Join(fmt.Errorf("order %s %s, but no outcome came: %w", p.id, where, context.Cause(ctx)), err)
 }
 
-// look finds the outcome, false while there is none. It goes to the link that settled
+// find finds the outcome, false while there is none. It goes to the link that settled
 // the order's message, or to the newest if that message is unknown, and back from
 // there: the order may have been in an earlier message too, and is a duplicate in this
 // one.
-func (p *placed) look(ctx context.Context) (Heard, bool, error) {
+func (p *placed) find(ctx context.Context) (Heard, bool, error) {
 	var link StoredLink
 	var err error
 	if p.seq > 0 {
@@ -153,7 +153,7 @@ func (p *placed) look(ctx context.Context) (Heard, bool, error) {
 	} else if link, err = p.history.Newest(ctx, p.product); err != nil {
 		return Heard{}, false, err
 	}
-	for range lookBack {
+	for range searchBack {
 		for _, s := range link.Statuses() {
 			if s.ID == p.id {
 				return Heard{Outcome: s.Outcome.String(), Body: s.AppendJSON(nil)}, true, nil
@@ -163,7 +163,7 @@ func (p *placed) look(ctx context.Context) (Heard, bool, error) {
 			break
 		}
 		if link, err = p.history.Before(ctx, link); errors.Is(err, sale.ErrNoLink) {
-			break // written by hand; what was before it is too far to look
+			break // written by hand; a search past it would take too long
 		} else if err != nil {
 			return Heard{}, false, err
 		}

@@ -68,7 +68,7 @@ func (b bought) want(t *testing.T, outcome string, o sale.Order) {
 }
 
 // queued is how many messages the queue holds, as somebody with the nats CLI sees it.
-func (w *world) queued(t *testing.T) func() uint64 {
+func (w *world) queued(t testing.TB) func() uint64 {
 	t.Helper()
 	stream, err := w.admin(t).Stream(within(t), "ORDERS")
 	if err != nil {

@@ -170,7 +170,7 @@ func BareURLs(list string) string {
 	return strings.Join(bare, ",")
 }
 
-// identity is who connects, and whom it trusts.
+// identity is what a connection shows of itself, and which servers it trusts.
 func (o *Options) identity() []nats.Option {
 	options := []nats.Option{nats.CustomInboxPrefix(InboxPrefix)}
 	switch {

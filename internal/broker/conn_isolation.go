@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A broker that is cut off from the others keeps its clients, who then talk to
-// nobody: it is for them to leave.
+// A broker that is cut off from the others keeps its clients, which then talk to nobody:
+// it is for them to leave.
 const (
 	// isolationProbe is how often each connection asks for leaders.
 	isolationProbe = 2 * time.Second
 	// isolationPatience is how long it may get no good answer. Most elections of a
-	// leader are over by then (they take 4 to 9 s), and who leaves during one has
+	// leader are over by then (they take 4 to 9 s), and a client that leaves during one has
 	// lost nothing but a moment.
 	isolationPatience = 8 * time.Second
 	// unheard is after how long a leader has lost a replica, which answers it every
@@ -78,7 +78,7 @@ func (w *isolationWatch) run(ctx context.Context, every, patience time.Duration)
 }
 
 // reaches asks for every stream's leader, since one that is being elected says
-// nothing of the broker that is asked: whoever reaches another is not cut off.
+// nothing of the broker that is asked: one that reaches another is not cut off.
 func reaches(ctx context.Context, js jetstream.JetStream) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,7 +113,7 @@ func refusal(err error) bool {
 }
 
 // errNoLeader and errNoQuorum are why a stream's state, as somebody gave it, proves
-// nothing: there may be a leader elsewhere who has stored more (P3).
+// nothing: there may be a leader elsewhere that has stored more (P3).
 var (
 	errNoLeader = errors.New("a replica answered that knows of no leader")
 	errNoQuorum = errors.New("its leader does not hear a majority of the servers")

@@ -13,8 +13,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// Steered is what became of desk lines: the link that settled them, and the one before,
-// which is empty where somebody wrote into the bucket between the two.
+// Steered is what became of desk lines: the link that settled them, and the one before.
 type Steered struct {
 	Before, After StoredLink
 }
@@ -32,7 +31,7 @@ func Steer(ctx context.Context, c *Conn, product sale.ProductID, lines []sale.De
 		data = append(lines[i].AppendLine(data), '\n')
 	}
 	id := lines[0].ID.String()
-	heard := make(chan *nats.Msg, 64) // what does not fit is found by looking
+	heard := make(chan *nats.Msg, 64) // what does not fit is found by a search
 	sub, err := c.orders.ChanSubscribe(ledgerPrefix+string(product), heard)
 	if err != nil {
 		return Steered{}, fmt.Errorf("listen for the outcome: %w", err)
@@ -60,10 +59,10 @@ func Steer(ctx context.Context, c *Conn, product sale.ProductID, lines []sale.De
 	return await(ctx, NewHistory(c), product, at, id, heard)
 }
 
-// await looks whenever the history goes on, and every now and then: what is heard may
-// have been lost.
+// await searches whenever the history goes on, and every now and then: a copy may have
+// been lost.
 func await(ctx context.Context, history *History, product sale.ProductID, at sale.Position, id string, heard <-chan *nats.Msg) (Steered, error) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(searchEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -76,13 +75,11 @@ func await(ctx context.Context, history *History, product sale.ProductID, at sal
 		case <-ctx.Done():
 			return Steered{}, fmt.Errorf("line %s is in the queue: %w: %w", id, ErrUndecided, context.Cause(ctx))
 		}
-		looking, cancel := context.WithTimeout(ctx, lookEvery)
-		after, found, err := history.SettledBy(looking, product, at)
+		searching, cancel := context.WithTimeout(ctx, searchEvery)
+		after, found, err := history.SettledBy(searching, product, at)
 		var before StoredLink
 		if err == nil && found {
-			if before, err = history.Before(looking, after); errors.Is(err, sale.ErrNoLink) {
-				before, err = StoredLink{}, nil
-			}
+			before, err = history.Before(searching, after)
 		}
 		cancel()
 		if err == nil && found {

@@ -42,6 +42,8 @@ func OpenFeed(ctx context.Context, c *Conn, book *sale.Book) (*Feed, error) {
 	f.history = &follower{conn: c, stream: stockStream, subject: ledgerPrefix + "*", identity: metaStore, take: f.revision}
 	f.queue = &follower{conn: c, stream: ordersStream, subject: linePrefix + ">", identity: metaEpoch, take: f.message, renewed: book.Renew}
 	f.catching.run = f.catchUp
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	for _, one := range []*follower{f.history, f.queue} {
 		if err := one.open(ctx); err != nil {
 			f.Close()

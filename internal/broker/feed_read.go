@@ -57,7 +57,7 @@ func readStream(ctx context.Context, c *Conn, stream string, from, to uint64, vi
 
 // readBatch visits what one direct get brings, and returns where to go on. It stops
 // before anything that is not plain: a direct get shows a message's headers beside
-// the server's own, and who publishes may write what looks like those.
+// the server's own, and a publisher may write what looks like those.
 func readBatch(ctx context.Context, c *Conn, stream string, from, to uint64, visit func(*storedMsg)) (next uint64) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -296,6 +297,11 @@ func TestFeedIgnoresWhatNoStreamSent(t *testing.T) {
 	if err := js.Conn().Publish("ledger.shirt", forgery); err != nil {
 		t.Fatal(err)
 	}
+	if err := js.Conn().PublishMsg(&nats.Msg{Subject: "ledger.shirt", Data: forgery, Header: nats.Header{ // of another stream
+		"Nats-Stream": {"OTHER"}, "Nats-Subject": {"$KV.stock.shirt"}, "Nats-Sequence": {"2"},
+		"Nats-Time-Stamp": {time.Now().UTC().Format(time.RFC3339Nano)}}}); err != nil {
+		t.Fatal(err)
+	}
 	real := newOrder("real@x.com")
 	publishOrders(t, js, "shirt", real)
 	eventually(t, "the real one is known", r.knows(real))
@@ -304,7 +310,7 @@ func TestFeedIgnoresWhatNoStreamSent(t *testing.T) {
 	if p, _ := r.book.Product("shirt"); r.book.Len() != 1 || p.Supplied != 5 || p.Sold != 1 {
 		t.Errorf("the book holds %d orders, and %+v", r.book.Len(), p.Stock)
 	}
-	if n := log.count("a message that the stream did not send"); n != 2 {
+	if n := log.count("a message that the stream did not send"); n != 3 {
 		t.Errorf("%d forged ones were logged", n)
 	}
 }
@@ -638,9 +644,14 @@ func TestFeedCloses(t *testing.T) {
 
 func TestFeedNeedsTheStreams(t *testing.T) {
 	w := on(t, one)
+	w.sell(t, 5, "shirt")
+	feed, err := broker.OpenFeed(context.Background(), w.connect(t), sale.NewBook(1)) // it bounds itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed.Close()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	w.sell(t, 5, "shirt")
 	if _, err := broker.OpenFeed(gone, w.connect(t), sale.NewBook(1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("opening with an ended context: %v", err)
 	}

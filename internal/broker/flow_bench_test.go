@@ -236,7 +236,7 @@ func BenchmarkStart(b *testing.B) {
 		if n := r.book.Len(); n != orders {
 			b.Fatalf("the book holds %d orders", n)
 		}
-		b.ReportMetric(float64(heap()-before)/(1<<20), "book-MiB")
+		b.ReportMetric((float64(heap())-float64(before))/(1<<20), "book-MiB")
 		r.close(b)
 		b.StartTimer()
 	}

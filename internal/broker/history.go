@@ -77,9 +77,9 @@ func (h *History) Newest(ctx context.Context, product sale.ProductID) (StoredLin
 	return link, err
 }
 
-// prove tells a link from a value that only looks like one: whoever appends a link says
-// after which revision, and that must hold the link before. The error wraps
-// sale.ErrNoLink if it does not.
+// prove tells a link from a value that only looks like one: a link was appended after
+// some revision, as its header says, and that revision must hold the link before. The
+// error wraps sale.ErrNoLink if it does not.
 func (h *History) prove(ctx context.Context, link StoredLink) error {
 	if link.N == 1 && link.Prev == "" && link.appended && link.before == 0 {
 		return nil

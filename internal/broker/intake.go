@@ -30,13 +30,13 @@ type Grouping struct {
 // messages is that of some 50 orders.
 const Worth = 64
 
-// Intake stores orders in the queue by group commit. An order goes out alone and
-// at once while nothing of this instance's is undecided. Else arrivals gather,
-// until as many are together as are undecided and as are Worth it (with at most
-// InFlight groups), MaxOrders are, or they have waited for MaxWait, or for as long
-// as decisions take now if that is longer: so the cost of a decision is paid per group, groups grow
-// exactly as far as deciding is slower than arriving, and the next one is often in
-// the queue when the one before it is decided.
+// Intake stores orders in the queue by group commit. An order goes out alone and at
+// once while nothing of this instance's is undecided. A busy instance groups orders. It
+// sends a group at MaxOrders, after MaxWait (stretched to one decision time, at most
+// maxPatience), or as soon as it has as many orders as are undecided, but at least
+// Worth, and fewer than InFlight groups are undecided. So the cost of a decision is paid
+// per group, groups grow exactly as far as deciding is slower than arriving, and the
+// next one is often in the queue when the one before it is decided.
 type Intake struct {
 	conn      *Conn
 	book      *sale.Book
@@ -44,7 +44,7 @@ type Intake struct {
 	announcer *Announcer
 	mark      *QueueMark // nil: none is kept
 
-	failing atomic.Pointer[failing] // nil: the last group heard of was stored
+	outage atomic.Pointer[outage] // nil: the last group heard of was stored
 
 	mu     sync.RWMutex
 	lanes  map[sale.ProductID]*lane
@@ -99,8 +99,8 @@ const (
 	storeLimit   = 2500 * time.Millisecond
 )
 
-// NewIntake makes the intake. The book tells it what was decided, and the
-// announcer says pending once the queue has acknowledged. The mark, which may be nil,
+// NewIntake makes the intake. It hears from the book what was decided, and has the
+// announcer say pending where that is late. The mark, which may be nil,
 // remembers how far the queue has come.
 func NewIntake(c *Conn, book *sale.Book, announcer *Announcer, mark *QueueMark, g Grouping) *Intake {
 	in := &Intake{conn: c, book: book, group: g, announcer: announcer, mark: mark, lanes: map[sale.ProductID]*lane{}}
@@ -230,7 +230,7 @@ func (l *lane) await(g *group, s *sent, msg *nats.Msg, future jetstream.PubAckFu
 		close(g.done)
 		return
 	}
-	l.intake.failing.Store(nil)
+	l.intake.outage.Store(nil)
 	l.intake.mark.Note(ack.Sequence)
 	l.noteStored(s, ack.Sequence)
 	close(g.done)

@@ -40,8 +40,13 @@ type door struct {
 
 func (w *world) intake(t *testing.T, c *broker.Conn, g broker.Grouping) *door {
 	t.Helper()
+	return w.markedIntake(t, c, nil, g)
+}
+
+func (w *world) markedIntake(t *testing.T, c *broker.Conn, mark *broker.QueueMark, g broker.Grouping) *door {
+	t.Helper()
 	d := &door{w: w, book: sale.NewBook(1000), epoch: w.epoch(t), product: "shirt"}
-	d.Intake = broker.NewIntake(c, d.book, broker.NewAnnouncer(c), nil, g)
+	d.Intake = broker.NewIntake(c, d.book, broker.NewAnnouncer(c), mark, g)
 	t.Cleanup(func() { _ = d.Close(within(t)) }) // a test that closes it looks at the error
 	return d
 }

@@ -164,7 +164,7 @@ func (h *History) began(ctx context.Context, p sale.ProductID) (found bool, last
 		}
 		head := sale.Head{Stock: sale.Stock{Product: p}}
 		if _, err := head.Continue(value); err == nil || errors.Is(err, sale.ErrNewer) {
-			return true, seq, nil // what cannot be read here is told by whoever follows it
+			return true, seq, nil // the feed and the worker say what they cannot read
 		}
 		if link, err := sale.ReadLink(value); cut == 0 && err == nil && link.Product == p && link.N > 1 {
 			cut = link.N
@@ -205,7 +205,7 @@ func (h *History) sold(ctx context.Context) (products []sale.ProductID, err erro
 }
 
 // afterCreation repeats a step that does not find its stream yet: in a cluster, the
-// one who is asked may hear of a creation after the one who did it.
+// server that is asked may hear of a creation after the one that made it.
 func afterCreation(ctx context.Context, step func(context.Context) error) error {
 	var err error
 	_ = retry(ctx, func() error { // err is what the last attempt said
@@ -277,7 +277,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 const noPeers = 10005
 
 // createStream repeats itself until the cluster knows enough of its servers, or ctx
-// ends: whoever has just started them all provisions next.
+// ends: servers that have just been started know each other a moment later.
 func createStream(ctx context.Context, c *Conn, want jetstream.StreamConfig) (err error) {
 	_ = retry(ctx, func() error { // err is what the last attempt said
 		_, err = ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.CreateStream(ctx, want) })

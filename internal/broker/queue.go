@@ -50,7 +50,7 @@ func NewQueue(c *Conn, product sale.ProductID, witness Witnesses) *Queue {
 	c.OnReturn(func() {
 		select {
 		case q.back <- struct{}{}:
-		default: // it will look anyway
+		default: // the queue will ask anyway
 		}
 	})
 	return q
@@ -80,7 +80,7 @@ func (q *Queue) Next(ctx context.Context) (sale.Delivery, error) {
 func (q *Queue) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	stream, err := q.look(ctx)
+	stream, err := q.readEpoch(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,8 @@ func (q *Queue) open(ctx context.Context) error {
 }
 
 // compare asks queue and history about each other, in the order in which what is told
-// stays true while others decide: what was acknowledged, the newest link, the end.
+// stays true while others order and decide: what was acknowledged, the newest link, what
+// was confirmed, the end.
 func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *jetstream.ConsumerInfo) error {
 	if q.witness.Newest == nil {
 		return nil
@@ -112,13 +113,14 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 	if err != nil {
 		return err
 	}
+	if q.witness.Mark != nil {
+		w.Mark = q.witness.Mark(q.epoch)
+	}
 	info, err := head(ctx, stream)
 	if err != nil {
 		return err
 	}
-	if w.Last = info.State.LastSeq; q.witness.Mark != nil {
-		w.Mark = q.witness.Mark(q.epoch)
-	}
+	w.Last = info.State.LastSeq
 	return w.Check(newest)
 }
 
@@ -131,8 +133,8 @@ func acknowledged(consumer *jetstream.ConsumerInfo) uint64 {
 	return consumer.AckFloor.Stream
 }
 
-// look reads the stream's epoch, which is that of all that its consumer can deliver.
-func (q *Queue) look(ctx context.Context) (jetstream.Stream, error) {
+// readEpoch reads the stream's epoch, which is that of all that its consumer can deliver.
+func (q *Queue) readEpoch(ctx context.Context) (jetstream.Stream, error) {
 	reconnects := q.reconnected()
 	stream, err := q.js.Stream(ctx, ordersStream)
 	if err != nil {
@@ -149,8 +151,8 @@ func (q *Queue) look(ctx context.Context) (jetstream.Stream, error) {
 func (q *Queue) reconnected() uint64 { return q.js.Conn().Stats().Reconnects }
 
 // delivery is the message with its epoch. A stream that is deleted says so to the
-// pulls that wait, not to a holder who was busy or cut off; but the consumer of
-// the one that is made in its place counts from 1 again.
+// pulls that wait, not to a holder that was busy or cut off; but the consumer of the one
+// that is made in its place counts from 1 again.
 func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -158,9 +160,9 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 	}
 	q.pinned = true
 	if meta.Sequence.Consumer <= q.delivered || q.reconnected() != q.reconnects {
-		looking, cancel := context.WithTimeout(ctx, apiTimeout)
+		searching, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		if _, err := q.look(looking); err != nil {
+		if _, err := q.readEpoch(searching); err != nil {
 			_ = msg.Nak() // if it is lost, the redelivery comes later
 			return nil, err
 		}
@@ -178,7 +180,9 @@ func (q *Queue) delivery(ctx context.Context, msg *nats.Msg) (sale.Delivery, err
 // heard and handed back.
 func (q *Queue) Leave(ctx context.Context) error {
 	if q.pull != nil && q.pull.pin == "" {
-		q.pinned = false // it ran out and is another's: freed, it could fall to the pull that waits here
+		// Our pin expired and another instance has it; unpinning could hand the product
+		// back to our own waiting pull.
+		q.pinned = false
 	}
 	err := q.Unpin(ctx)
 	if q.hand != nil {
@@ -223,8 +227,8 @@ func (q *Queue) close(answer time.Duration) {
 	})
 }
 
-// Unpin gives the product back and leaves the pull that waits as it is. Whoever
-// never had it leaves it to the one who has.
+// Unpin gives the product back and leaves the pull that waits as it is. A queue that was
+// never pinned leaves the pin of another instance alone.
 func (q *Queue) Unpin(ctx context.Context) error {
 	if !q.pinned {
 		return nil

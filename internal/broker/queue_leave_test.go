@@ -122,13 +122,13 @@ func TestPinThatRanOutIsForgotten(t *testing.T) {
 	})
 }
 
-// failing fails every append and stops the worker at the first.
-type failing struct {
+// noAppend fails every append and stops the worker at the first.
+type noAppend struct {
 	sale.History
 	stop context.CancelFunc
 }
 
-func (h failing) Append(context.Context, sale.ProductID, sale.Seq, []byte) (sale.Seq, error) {
+func (h noAppend) Append(context.Context, sale.ProductID, sale.Seq, []byte) (sale.Seq, error) {
 	h.stop()
 	return 0, errors.New("the append has failed")
 }
@@ -143,7 +143,7 @@ func TestLeaveHandsBackWhatWasNotDecided(t *testing.T) {
 		r.caughtUp(t)
 		worker, q := newWorker(c, "shirt", r.book)
 		ctx, cancel := context.WithCancel(context.Background())
-		worker.History = failing{worker.History, cancel}
+		worker.History = noAppend{worker.History, cancel}
 		seq := publish(t, w.admin(t), "shirt", []byte(`{"email":"a@x.com"}`))
 		worker.Run(ctx)
 		leave(t, q)

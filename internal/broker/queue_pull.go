@@ -118,7 +118,7 @@ func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 func isOrders(msg *nats.Msg) bool { return strings.HasPrefix(msg.Reply, ackPrefix) }
 
 // last is a header's newest value: the server writes its own behind those of the
-// publisher, who may write what he likes.
+// publisher, which may be anything.
 func last(h nats.Header, key string) string {
 	if values := h[key]; len(values) > 0 {
 		return values[len(values)-1]

@@ -12,7 +12,7 @@ import (
 )
 
 // Announcer implements sale.Announcer with core NATS: at once, at most once. The
-// book and the ledger are the memory. The connection hears no echo of its own, so
+// book and the history are the memory. The connection hears no echo of its own, so
 // what this instance announces is handed to its hub directly (To).
 type Announcer struct {
 	nc *nats.Conn

@@ -252,8 +252,12 @@ func dieAt(t testing.TB, c *broker.Conn, p sale.ProductID, call string, fault sa
 // waitDrained waits until every message of one product was acknowledged.
 func waitDrained(t testing.TB, js jetstream.JetStream, p sale.ProductID) {
 	t.Helper()
+	stream, err := js.Stream(within(t), "ORDERS")
+	if err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, string(p)+" is drained", func() bool {
-		consumer, err := js.Consumer(within(t), "ORDERS", string(p))
-		return err == nil && consumer.CachedInfo().NumPending == 0 && consumer.CachedInfo().NumAckPending == 0
+		info, err := stream.Info(within(t), jetstream.WithSubjectFilter("*."+string(p)))
+		return err == nil && len(info.State.Subjects) == 0
 	})
 }

@@ -258,7 +258,7 @@ func (l *Link) Statuses() []Status {
 }
 
 // ReadLink reads a stored value by itself, without the link that it hangs on: for
-// showing it, not for deciding on it. Its error wraps ErrNoLink or ErrNewer.
+// showing it, not for deciding on it. Its error wraps ErrNoLink.
 func ReadLink(value []byte) (*Link, error) {
 	link := &Link{}
 	if readOwnLink(value, link) {

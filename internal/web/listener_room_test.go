@@ -64,8 +64,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	watch(t, addr, "a@b.de")
 	watch(t, addr, "b@b.de")
-	if code := upgradeStatus(t, addr, nil); code != 503 {
-		t.Errorf("a third socket: %d", code)
+	r := talk(t, addr, "GET /ws?email=c@b.de HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	if wantProblem(t, r, 503); !r.Close {
+		t.Error("a refused socket's connection stays open")
 	}
 	awaitTrue(t, "the refused socket's connection is closed", func() bool { return s.listener.open.Load() == 2 })
 	third := dial()

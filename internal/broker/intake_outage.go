@@ -8,8 +8,8 @@ import (
 	"firstcome/internal/sale"
 )
 
-// failing is a row of groups of which none was stored.
-type failing struct {
+// outage is a row of groups of which none was stored.
+type outage struct {
 	since, last time.Time
 	err         error // of the last
 }
@@ -25,21 +25,21 @@ const (
 // answers, and will have room.
 func (in *Intake) noteFailure(err error) {
 	if errors.Is(err, sale.ErrQueueFull) {
-		in.failing.Store(nil)
+		in.outage.Store(nil)
 		return
 	}
 	now := time.Now()
-	f := &failing{since: now, last: now, err: err}
-	if before := in.failing.Load(); before != nil && now.Sub(before.last) < forgetTime {
+	f := &outage{since: now, last: now, err: err}
+	if before := in.outage.Load(); before != nil && now.Sub(before.last) < forgetTime {
 		f.since = before.since
 	}
-	in.failing.Store(f)
+	in.outage.Store(f)
 }
 
 // Failing is why no order could be stored for a while, such as a full disk, nil
 // while none is known to fail.
 func (in *Intake) Failing() error {
-	f := in.failing.Load()
+	f := in.outage.Load()
 	if f == nil || f.last.Sub(f.since) < failTime || time.Since(f.last) >= forgetTime {
 		return nil
 	}
