@@ -217,6 +217,9 @@ form.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && event.repeat) event.preventDefault(); // a held key is one press
 });
 
+// A change of the form ends the gesture: the next press means something else.
+for (const event of ['input', 'change']) form.addEventListener(event, () => { pressed = -Infinity; });
+
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   const now = performance.now();
@@ -286,6 +289,7 @@ async function send() {
   } catch (problem) {
     if (mine !== session) return;
     keep({ ...wish, stage: problem.passing ? 'unsure' : 'refused' });
+    pressed = -Infinity; // a press now repeats the same wish
     const p = stock.get(wish.product);
     const { type = '', available } = problem;
     if (p && type.endsWith('not-enough') && Number.isInteger(available)) p.available = available;
