@@ -317,6 +317,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.run(ctx) })
 	running.Go(func() { s.hub.turnWheel(ctx) })
+	s.board.begin()
 	running.Go(func() { s.board.run(ctx) })
 	defer running.Wait()
 	defer cancel()

@@ -72,8 +72,9 @@ type board struct {
 	hub    *hub
 	every  time.Duration // between the figures of a product
 
-	// Of run.
-	changed chan struct{}                    // by the book
+	// Of begin and run.
+	changed chan struct{} // by the book
+	unwatch func()
 	shown   map[sale.ProductID]*productFrame // the newest ones
 	figures time.Time                        // not before then, see frameBudget
 }
@@ -114,9 +115,16 @@ func newBoard(s *Server) *board {
 // clock may be set, and a stuck product makes no sound.
 const lookAgain = time.Second
 
-// run shows what changes until ctx ends.
+// begin has the board know all products. Before it there must be no sockets: their first
+// frames would be followed by the same ones.
+func (b *board) begin() {
+	b.unwatch = b.server.book.Watch(b.changed)
+	b.turn()
+}
+
+// run shows what changes until ctx ends, after begin.
 func (b *board) run(ctx context.Context) {
-	defer b.server.book.Watch(b.changed)()
+	defer b.unwatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

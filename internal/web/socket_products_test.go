@@ -172,6 +172,7 @@ func fakeBoard(t *testing.T, w *town, sockets int) (*board, []*socket, func()) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	s.board.begin()
 	go func() { s.board.run(ctx); close(done) }()
 	return s.board, all, func() { cancel(); <-done }
 }
