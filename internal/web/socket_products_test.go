@@ -134,6 +134,30 @@ func TestTheClockOpensAndCloses(t *testing.T) {
 	}
 }
 
+// It is shown then, not at the next look.
+func TestTheClockIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "tshirt")
+		_, sockets, stop := fakeBoard(t, w, 1)
+		defer stop()
+		one := sockets[0]
+		wantTaken(t, one, "tshirt open 5")
+		time.Sleep(123 * time.Millisecond)
+		opens, closes := time.Now().Add(3300*time.Millisecond), time.Now().Add(7700*time.Millisecond)
+		w.steer(t, "tshirt", hours(&opens, &closes))
+		wantTaken(t, one, "tshirt not_open 5")
+		for _, hour := range []struct {
+			at   time.Time
+			want string
+		}{{opens, "tshirt open 5"}, {closes, "tshirt closed 5"}} {
+			time.Sleep(time.Until(hour.at) - 1)
+			wantTaken(t, one)
+			time.Sleep(2)
+			wantTaken(t, one, hour.want)
+		}
+	})
+}
+
 func TestAStuckProductIsShown(t *testing.T) {
 	w := newTown(t, "tshirt")
 	var stuck atomic.Bool

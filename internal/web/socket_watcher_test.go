@@ -44,6 +44,16 @@ func TestABeatComesWithEachPing(t *testing.T) {
 	}
 }
 
+func TestAnAnsweredPingKeepsAWatcher(t *testing.T) {
+	_, addr := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.ping, s.hub.timing.pong = 50*time.Millisecond, 500*time.Millisecond })
+	tab := peek(t, addr, "")
+	for began := time.Now(); time.Since(began) < 1200*time.Millisecond; {
+		if f := tab.any(); f.closedBy != 0 { // any answers pings
+			t.Fatalf("%+v", f)
+		}
+	}
+}
+
 func TestAnUnansweredPingEndsAWatcher(t *testing.T) {
 	s, addr := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.ping, s.hub.timing.pong = 25*time.Millisecond, 3*time.Millisecond })
 	tab := dialAt(t, addr, "")
