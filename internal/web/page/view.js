@@ -200,7 +200,6 @@ export function orders(list, { email, ahead, product }) {
       row.dataset.order = row.dataset.orderId = order.id;
       const copy = row.querySelector('.copy');
       copy.dataset.copy = order.id;
-      copy.setAttribute('aria-label', `Copy the order number ${order.id}`);
       copy.querySelector('code').textContent = order.id;
     }
     rows.delete(order.id);
