@@ -117,15 +117,35 @@ func appendLink(t testing.TB, c *broker.Conn, p sale.ProductID, at sale.Position
 // headOf folds a product's history, and tells which revision is the newest.
 func headOf(t testing.TB, c *broker.Conn, p sale.ProductID) (head sale.Head, last sale.Seq) {
 	t.Helper()
-	h := broker.NewHistory(c)
-	head = sale.Head{Stock: sale.Stock{Product: p}}
+	f := newFold(c, p)
+	f.advance(t)
+	return f.head, f.last
+}
+
+// fold is a product's history as far as it was read.
+type fold struct {
+	history *broker.History
+	head    sale.Head
+	last    sale.Seq // the newest revision
+	links   [][]byte
+}
+
+func newFold(c *broker.Conn, p sale.ProductID) *fold {
+	return &fold{history: broker.NewHistory(c), head: sale.Head{Stock: sale.Stock{Product: p}}}
+}
+
+// advance reads what was stored since.
+func (f *fold) advance(t testing.TB) {
+	t.Helper()
 	for {
-		seq, value, err := h.Next(within(t), p, last)
+		seq, value, err := f.history.Next(within(t), f.head.Product, f.last)
 		if err != nil {
-			return head, last
+			return
 		}
-		last = seq
-		_, _ = head.Continue(value) // what is no link changes nothing
+		f.last = seq
+		if _, err := f.head.Continue(value); err == nil {
+			f.links = append(f.links, value)
+		}
 	}
 }
 
@@ -134,11 +154,15 @@ func headOf(t testing.TB, c *broker.Conn, p sale.ProductID) (head sale.Head, las
 func forged(t testing.TB, c *broker.Conn, p sale.ProductID, old, new func(sale.Head) string) []byte {
 	t.Helper()
 	head, _ := headOf(t, c, p)
-	of, with := old(head), new(head)
+	return forgedAfter(t, head, old(head), new(head))
+}
+
+func forgedAfter(t testing.TB, head sale.Head, of, with string) []byte {
+	t.Helper()
 	next := head
 	next.Supplied += 1000
 	next.Available += 1000
-	link, _ := next.Decide(decidedBefore{}, &sale.Message{Product: p, Epoch: head.Queue.Epoch, Seq: head.Queue.Seq + 1}, nil, "forger", head.At)
+	link, _ := next.Decide(decidedBefore{}, &sale.Message{Product: head.Product, Epoch: head.Queue.Epoch, Seq: head.Queue.Seq + 1}, nil, "forger", head.At)
 	text := string(link.Encode())
 	if strings.Count(text, of) == 0 {
 		t.Fatalf("%s has no %s", text, of)
@@ -149,5 +173,11 @@ func forged(t testing.TB, c *broker.Conn, p sale.ProductID, old, new func(sale.H
 // wrongPrev is a next link whose prev is no link's hash.
 func wrongPrev(t testing.TB, c *broker.Conn, p sale.ProductID) []byte {
 	t.Helper()
-	return forged(t, c, p, func(h sale.Head) string { return `"prev":"` + h.Hash }, func(sale.Head) string { return `"prev":"` + sale.HashOf(nil) })
+	head, _ := headOf(t, c, p)
+	return wrongPrevAfter(t, head)
+}
+
+func wrongPrevAfter(t testing.TB, head sale.Head) []byte {
+	t.Helper()
+	return forgedAfter(t, head, `"prev":"`+head.Hash, `"prev":"`+sale.HashOf(nil))
 }

@@ -62,17 +62,9 @@ func update(t testing.TB, c *broker.Conn, kv jetstream.KeyValue, value []byte) {
 // nth is the shirt's link of that number, as stored.
 func nth(t testing.TB, c *broker.Conn, n uint64) []byte {
 	t.Helper()
-	head := sale.Head{Stock: sale.Stock{Product: "shirt"}}
-	for at := sale.Seq(0); ; {
-		seq, value, err := broker.NewHistory(c).Next(within(t), "shirt", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if link, err := head.Continue(value); err == nil && link.N == n {
-			return value
-		}
-		at = seq
-	}
+	f := newFold(c, "shirt")
+	f.advance(t)
+	return f.links[n-1]
 }
 
 // The newest link is found whatever was written by hand behind it, before it, or

@@ -217,6 +217,15 @@ func afterCreation(ctx context.Context, step func(context.Context) error) error 
 	return err
 }
 
+// madeStream looks up a stream that is known to exist.
+func (c *Conn) madeStream(ctx context.Context, name string) (stream jetstream.Stream, err error) {
+	err = afterCreation(ctx, func(ctx context.Context) (err error) {
+		stream, err = c.stream(ctx, name)
+		return err
+	})
+	return stream, err
+}
+
 // inspect looks for a store of an earlier layout, and for drift in the streams that
 // exist.
 func inspect(ctx context.Context, c *Conn, streams []jetstream.StreamConfig) error {
@@ -259,7 +268,7 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("create stream %s: %w", want.Name, err)
 		}
-		stream, err = c.stream(ctx, want.Name) // another instance was first
+		stream, err = c.madeStream(ctx, want.Name) // another instance was first
 	}
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, err)
@@ -292,7 +301,7 @@ func createStream(ctx context.Context, c *Conn, want jetstream.StreamConfig) (er
 // addSubjects has the queue take these products, and looks again until it does.
 func addSubjects(ctx context.Context, c *Conn, products []sale.ProductID) error {
 	for {
-		stream, err := c.stream(ctx, ordersStream)
+		stream, err := c.madeStream(ctx, ordersStream)
 		if err != nil {
 			return fmt.Errorf("look up stream %s: %w", ordersStream, err)
 		}

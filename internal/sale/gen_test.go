@@ -83,10 +83,6 @@ func genEmail() *rapid.Generator[Email] {
 	})
 }
 
-func genProduct() *rapid.Generator[ProductID] {
-	return rapid.Map(rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,62}`), func(s string) ProductID { return ProductID(s) })
-}
-
 func genID() *rapid.Generator[OrderID] {
 	return rapid.Custom(func(t *rapid.T) (id OrderID) {
 		copy(id[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
