@@ -15,9 +15,9 @@ type answerData struct {
 	Title   string
 	Text    string
 	Order   *orderView
-	Product string // id, "" if it is not known
-	Again   *wish  // to be sent again; nil: that makes no sense, or could make another order
-	Label   string // of the button that sends it again
+	Product string    // id, "" if it is not known
+	Again   *sentForm // to be sent again; nil: that makes no sense, or could make another order
+	Label   string    // of the button that sends it again
 }
 
 type orderView struct {
@@ -28,8 +28,8 @@ type orderView struct {
 	NextURL            string
 }
 
-// wish is what a form sent. Sent again it is the same order, as it has a key (P10).
-type wish struct{ Email, Product, Quantity, Key string }
+// sentForm is what a form sent. Sent again it is the same order, as it has a key (P10).
+type sentForm struct{ Email, Product, Quantity, Key string }
 
 const answerHTML = `<!doctype html>
 <html lang="en">
@@ -82,11 +82,11 @@ func nextURL(address string, id sale.OrderID) string {
 	return u.String()
 }
 
-const localWish = "wish" // key of the request's wish among the Locals
+const localForm = "form" // key of the request's sentForm among the Locals
 
 // remember keeps what a person's form sent, for the answer.
 func remember(c *fiber.Ctx, f *fields, key string) {
-	c.Locals(localWish, &wish{Email: f.email.text, Product: f.product.text, Quantity: f.quantity.text, Key: key})
+	c.Locals(localForm, &sentForm{Email: f.email.text, Product: f.product.text, Quantity: f.quantity.text, Key: key})
 }
 
 // showStatus answers with the status of an order, for a person.
@@ -100,7 +100,7 @@ func (s *Server) showStatus(c *fiber.Ctx, status *sale.Status) error {
 	case sale.Pending:
 		data.Text = "Orders are decided strictly in line, one after the other. Look again in a moment: this makes no second order."
 		order.Ahead, order.HasAhead = status.Turn-1, status.Turn > 0
-		if w, ok := c.Locals(localWish).(*wish); ok && w.Key != "" {
+		if w, ok := c.Locals(localForm).(*sentForm); ok && w.Key != "" {
 			data.Again, data.Label = w, "Look again"
 		} else {
 			data.Text = "Orders are decided strictly in line, one after the other."
@@ -119,7 +119,7 @@ func (s *Server) showStatus(c *fiber.Ctx, status *sale.Status) error {
 // again.
 func (s *Server) showProblem(c *fiber.Ctx, p *problem) error {
 	data := answerData{Base: base(c), Title: p.title, Text: p.detail}
-	if w, ok := c.Locals(localWish).(*wish); ok {
+	if w, ok := c.Locals(localForm).(*sentForm); ok {
 		data.Product = w.Product
 		if _, err := sale.ParseProductID(w.Product); err != nil {
 			data.Product = ""

@@ -75,8 +75,8 @@ type board struct {
 	// Of begin and run.
 	changed chan struct{} // by the book
 	unwatch func()
-	shown   map[sale.ProductID]*productFrame // the newest ones
-	figures time.Time                        // not before then, see frameBudget
+	latest  map[sale.ProductID]*productFrame
+	figures time.Time // not before then, see frameBudget
 }
 
 // face is what a product frame says.
@@ -108,12 +108,12 @@ func faceOf(p *sale.Product, state sale.State) face {
 }
 
 func newBoard(s *Server) *board {
-	return &board{server: s, hub: s.hub, every: time.Second, changed: make(chan struct{}, 1), shown: map[sale.ProductID]*productFrame{}}
+	return &board{server: s, hub: s.hub, every: time.Second, changed: make(chan struct{}, 1), latest: map[sale.ProductID]*productFrame{}}
 }
 
-// lookAgain is how often a product is looked at without a change in the book: the
+// recheck is how often a product is looked at without a change in the book: the
 // clock may be set, and a stuck product makes no sound.
-const lookAgain = time.Second
+const recheck = time.Second
 
 // begin has the board know all products. Before it there must be no sockets: their first
 // frames would be followed by the same ones.
@@ -142,7 +142,7 @@ func (b *board) run(ctx context.Context) {
 func (b *board) turn() time.Duration {
 	next := b.showTerms()
 	for _, id := range b.lagging() {
-		wait := max(time.Until(b.shown[id].madeAt.Add(b.every)), time.Until(b.figures))
+		wait := max(time.Until(b.latest[id].madeAt.Add(b.every)), time.Until(b.figures))
 		if wait > 0 {
 			next = min(next, wait)
 			continue
@@ -156,7 +156,7 @@ func (b *board) turn() time.Duration {
 // showTerms shows every product that is new, or whose state, hours or limit have
 // changed. It returns in how long the clock may change a state.
 func (b *board) showTerms() time.Duration {
-	next := lookAgain
+	next := recheck
 	for _, p := range b.server.book.Products() {
 		now := b.server.now()
 		f := faceOf(&p, b.server.state(&p, now))
@@ -165,24 +165,24 @@ func (b *board) showTerms() time.Duration {
 				next = min(next, wait)
 			}
 		}
-		if old := b.shown[p.Product]; old == nil || old.face.terms != f.terms {
+		if old := b.latest[p.Product]; old == nil || old.face.terms != f.terms {
 			b.show(&p, f, now, true)
 		}
 	}
 	return next
 }
 
-// lagging are the products whose figures have changed, those first that were shown the
-// longest ago.
+// lagging are the products whose figures have changed, those first with the oldest
+// frames.
 func (b *board) lagging() []sale.ProductID {
 	var ids []sale.ProductID
 	for _, p := range b.server.book.Products() {
-		old := b.shown[p.Product]
+		old := b.latest[p.Product]
 		if old != nil && old.face.figures != faceOf(&p, "").figures {
 			ids = append(ids, p.Product)
 		}
 	}
-	slices.SortStableFunc(ids, func(x, y sale.ProductID) int { return b.shown[x].madeAt.Compare(b.shown[y].madeAt) })
+	slices.SortStableFunc(ids, func(x, y sale.ProductID) int { return b.latest[x].madeAt.Compare(b.latest[y].madeAt) })
 	return ids
 }
 
@@ -194,14 +194,14 @@ func (b *board) showFigures(id sale.ProductID) {
 	now := b.server.now()
 	f := faceOf(&p, b.server.state(&p, now))
 	began := time.Now()
-	n := b.show(&p, f, now, f.terms != b.shown[id].face.terms)
+	n := b.show(&p, f, now, f.terms != b.latest[id].face.terms)
 	b.figures = began.Add(time.Duration(n) * time.Second / frameBudget)
 }
 
 // show sends the product to all sockets that want it, and returns to how many. A change
 // of terms does not wait for the figures of another product.
 func (b *board) show(p *sale.Product, f face, now time.Time, urgent bool) int {
-	old := b.shown[p.Product]
+	old := b.latest[p.Product]
 	text := b.server.appendProductFrame(nil, p, f.state, now, old == nil)
 	message, err := websocket.NewPreparedMessage(websocket.TextMessage, text)
 	if err != nil { // it is not written to any network
@@ -209,7 +209,7 @@ func (b *board) show(p *sale.Product, f face, now time.Time, urgent bool) int {
 		return 0
 	}
 	frame := &productFrame{product: p.Product, face: f, urgent: urgent, madeAt: time.Now(), message: message}
-	b.shown[p.Product] = frame
+	b.latest[p.Product] = frame
 	return b.hub.pushProduct(frame, func() (stale bool) {
 		if urgent {
 			return false
@@ -223,7 +223,7 @@ func (b *board) show(p *sale.Product, f face, now time.Time, urgent bool) int {
 			}
 		default:
 		}
-		return b.shown[p.Product] != frame
+		return b.latest[p.Product] != frame
 	})
 }
 

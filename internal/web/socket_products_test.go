@@ -41,14 +41,14 @@ func TestProductsAreShownLive(t *testing.T) {
 			`{"id":"cap","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"open"}`,
 			`{"id":"tshirt","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"open"}`,
 		} {
-			if p := tab.shown(); p.raw != want {
+			if p := tab.product(); p.raw != want {
 				t.Errorf("product %d is %s, want %s", i, p.raw, want)
 			}
 		}
 	}
 	w.steer(t, "mug", paused(true))
 	for _, tab := range tabs {
-		if p := tab.shown(); p.raw != `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"paused"}` {
+		if p := tab.product(); p.raw != `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"paused"}` {
 			t.Errorf("%s", p.raw)
 		}
 	}
@@ -59,11 +59,11 @@ func TestAQueuedPauseIsShown(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
 	tab := peek(t, addr, "")
-	if p := tab.shown(); p.State != "open" {
+	if p := tab.product(); p.State != "open" {
 		t.Errorf("%s", p.raw)
 	}
 	w.queueDesk("tshirt", paused(true))
-	if p := tab.shown(); p.State != "paused" {
+	if p := tab.product(); p.State != "paused" {
 		t.Errorf("%s", p.raw)
 	}
 }
@@ -75,18 +75,18 @@ func TestWatchersAreNarrowed(t *testing.T) {
 		tab := dialAt(t, addr, query)
 		tab.any()
 		for _, want := range strings.Fields(first) {
-			if p := tab.shown(); p.ID != want {
+			if p := tab.product(); p.ID != want {
 				t.Errorf("%s: %s, want %s", query, p.raw, want)
 			}
 		}
 		w.steer(t, "tshirt", paused(true))
 		w.steer(t, "tshirt", paused(false))
 		w.steer(t, "mug", paused(true))
-		if p := tab.shown(); p.ID != "mug" || p.State != "paused" {
+		if p := tab.product(); p.ID != "mug" || p.State != "paused" {
 			t.Errorf("%s: %s", query, p.raw)
 		}
 		w.steer(t, "mug", paused(false))
-		if p := tab.shown(); p.ID != "mug" || p.State != "open" {
+		if p := tab.product(); p.ID != "mug" || p.State != "open" {
 			t.Errorf("%s: %s", query, p.raw)
 		}
 		tab.ws.Close()
@@ -116,20 +116,20 @@ func TestTheClockOpensAndCloses(t *testing.T) {
 	opens, closes := time.Now().Add(300*time.Millisecond).UTC().Truncate(time.Microsecond), time.Now().Add(600*time.Millisecond).UTC().Truncate(time.Microsecond)
 	w.steer(t, "tshirt", hours(&opens, &closes))
 	tab := peek(t, addr, "")
-	if p := tab.shown(); p.State != "not_open" || p.OpensAt == nil || !p.OpensAt.Equal(opens) || p.ClosesAt == nil || !p.ClosesAt.Equal(closes) {
+	if p := tab.product(); p.State != "not_open" || p.OpensAt == nil || !p.OpensAt.Equal(opens) || p.ClosesAt == nil || !p.ClosesAt.Equal(closes) {
 		t.Errorf("%s", p.raw)
 	}
 	for _, want := range []struct {
 		state string
 		at    time.Time
 	}{{"open", opens}, {"closed", closes}} {
-		p := tab.shown()
+		p := tab.product()
 		if late := time.Since(want.at); p.State != want.state || late < 0 || late > 2*time.Second || !p.OpensAt.Equal(opens) {
 			t.Errorf("%s after %v, want %s", p.raw, late, want.state)
 		}
 	}
 	w.steer(t, "tshirt", hours(nil, nil))
-	if p := tab.shown(); p.State != "open" || p.OpensAt != nil || p.ClosesAt != nil {
+	if p := tab.product(); p.State != "open" || p.OpensAt != nil || p.ClosesAt != nil {
 		t.Errorf("%s", p.raw)
 	}
 }
@@ -163,18 +163,18 @@ func TestAStuckProductIsShown(t *testing.T) {
 	var stuck atomic.Bool
 	_, addr := open(t, w, func(c *Config) { c.Stuck = func(sale.ProductID) bool { return stuck.Load() } })
 	tab := peek(t, addr, "")
-	if p := tab.shown(); p.State != "open" {
+	if p := tab.product(); p.State != "open" {
 		t.Errorf("%s", p.raw)
 	}
 	stuck.Store(true)
-	if p := tab.shown(); p.State != "stuck" {
+	if p := tab.product(); p.State != "stuck" {
 		t.Errorf("%s", p.raw)
 	}
 	if r := get(t, "http://"+addr+"/products/tshirt"); !strings.Contains(r.body, `"state":"stuck"`) {
 		t.Errorf("%s", r.body)
 	}
 	w.steer(t, "tshirt", left(0))
-	if p := tab.shown(); p.State != "sold_out" { // it would not be open
+	if p := tab.product(); p.State != "sold_out" { // it would not be open
 		t.Errorf("%s", p.raw)
 	}
 }

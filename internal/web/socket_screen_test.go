@@ -78,13 +78,13 @@ func (s *screen) next() receivedFrame {
 	}
 }
 
-// shown waits for the next product frame, and skips beats and lines.
-func (s *screen) shown() productShown {
+// product waits for the next product frame, and skips beats and lines.
+func (s *screen) product() receivedProduct {
 	s.t.Helper()
 	for {
 		switch f := s.any(); f.Type {
 		case "product":
-			var p productShown
+			var p receivedProduct
 			if err := json.Unmarshal(f.Product, &p); err != nil {
 				s.t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func (s *screen) shown() productShown {
 	}
 }
 
-type productShown struct {
+type receivedProduct struct {
 	ID, Title, Price, Image, State string
 	Available, Sold, Supplied      int64
 	Waiting                        uint64

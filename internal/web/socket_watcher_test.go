@@ -73,12 +73,12 @@ func TestAWatcherMayTalk(t *testing.T) {
 	w := newTown(t, "tshirt")
 	_, addr := open(t, w, nil)
 	tab := peek(t, addr, "")
-	tab.shown()
+	tab.product()
 	if err := tab.ws.WriteMessage(websocket.TextMessage, make([]byte, maxIncoming)); err != nil {
 		t.Fatal(err)
 	}
 	w.steer(t, "tshirt", paused(true))
-	if p := tab.shown(); p.State != "paused" {
+	if p := tab.product(); p.State != "paused" {
 		t.Errorf("%s", p.raw)
 	}
 	if err := tab.ws.WriteMessage(websocket.TextMessage, make([]byte, maxIncoming+1)); err != nil {
@@ -94,11 +94,11 @@ func TestAWatcherHearsOfNoOrder(t *testing.T) {
 	w := newTown(t, "tshirt")
 	s, addr := open(t, w, nil)
 	tab := peek(t, addr, "")
-	tab.shown()
+	tab.product()
 	bought(t, buy(t, addr, orderBody("a@b.de")))
 	broadcast(s, w.decide(t)...)
 	s.Refresh()
-	for p := tab.shown(); p.Sold == 0; p = tab.shown() { // shown fails on any order
+	for p := tab.product(); p.Sold == 0; p = tab.product() { // product fails on any order
 		if strings.Contains(p.raw, "a@b.de") {
 			t.Errorf("%s", p.raw)
 		}
@@ -112,8 +112,8 @@ func TestASlowWatcherIsCutOff(t *testing.T) {
 		c.Listings = []Listing{{Product: "tshirt", Description: strings.Repeat("x", maxText)}}
 	})
 	quick, slow := peek(t, addr, ""), peek(t, addr, "")
-	quick.shown()
-	slow.shown()
+	quick.product()
+	slow.product()
 	s.hub.mu.RLock()
 	var behind *watcher
 	for one := range s.hub.wheel.all {
@@ -126,7 +126,7 @@ func TestASlowWatcherIsCutOff(t *testing.T) {
 	big := &productFrame{product: "tshirt", madeAt: time.Now().Add(time.Hour), message: prepare(t, strings.Repeat("x", 1<<20))}
 	awaitTrue(t, "its write stalls", func() bool { behind.showProduct(big, nil); return behind.raw.stalled() })
 	w.steer(t, "tshirt", paused(true))
-	if p := quick.shown(); p.State != "paused" {
+	if p := quick.product(); p.State != "paused" {
 		t.Errorf("%s", p.raw)
 	}
 	began := time.Now()
@@ -135,7 +135,7 @@ func TestASlowWatcherIsCutOff(t *testing.T) {
 		t.Errorf("%+v after %v", got, time.Since(began))
 	}
 	w.steer(t, "tshirt", paused(false))
-	if p := quick.shown(); p.State != "open" {
+	if p := quick.product(); p.State != "open" {
 		t.Errorf("%s", p.raw)
 	}
 }
@@ -170,7 +170,7 @@ func TestWatchersOfAnAddressAreBounded(t *testing.T) {
 func TestAStopClosesWatchers(t *testing.T) {
 	s, addr := open(t, newTown(t, "tshirt"), nil, func(s *Server) { s.hub.timing.close = 50 * time.Millisecond })
 	tab, mute := peek(t, addr, ""), peek(t, addr, "")
-	tab.shown()
+	tab.product()
 	_ = mute // it does not read any more
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -226,8 +226,8 @@ func TestWatchersComeAndGo(t *testing.T) {
 		defer close(done)
 		for range 20 {
 			tab := peek(t, addr, "")
-			p := tab.shown()
-			for before := p.State; p.State == before; p = tab.shown() {
+			p := tab.product()
+			for before := p.State; p.State == before; p = tab.product() {
 			}
 			tab.ws.Close()
 		}
