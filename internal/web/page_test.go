@@ -76,10 +76,12 @@ func TestThePage(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/page/style.css": "no-cache", "/page/icon.svg": "no-cache", "/page-0011223344556677/style.css": "no-cache",
+		"/client.js": "no-cache", "/page/style.css": "no-cache", "/page/icon.svg": "no-cache", "/page-0011223344556677/style.css": "no-cache",
 	} {
 		if r := get(t, "http://"+addr+path); r.StatusCode != 200 || r.Header.Get("Cache-Control") != want {
 			t.Errorf("%s: %d %v", path, r.StatusCode, r.Header)
+		} else if again := get(t, "http://"+addr+path, "If-None-Match", r.Header.Get("ETag")); again.StatusCode != 304 {
+			t.Errorf("%s again: %d", path, again.StatusCode)
 		}
 	}
 	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html", "/page/index.html", "/page/", "/page",
