@@ -208,10 +208,10 @@ func (a axeChecks) look(p *page, what string) {
 // said when joining, half way, and next.
 func TestPageShowsTheWayThroughTheLine(t *testing.T) {
 	browser := browse(t)
-	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 100 } ]", "worker: { processing_time: 150ms }")
+	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 100 } ]", "worker: { processing_time: 400ms }") // slower than line frames come
 	p := visitPage(t, browser, "http://"+s.http, phoneScreen)
 	p.enter("ann@example.com")
-	for i := range 30 {
+	for i := range 14 {
 		s.buy(fmt.Sprintf("crowd%d@example.com", i), 1)
 	}
 	p.script(`window.said = []; new MutationObserver(() => window.said.push(document.getElementById('news').textContent)).observe(document.getElementById('news'), { childList: true, characterData: true, subtree: true })`)

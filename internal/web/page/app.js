@@ -147,7 +147,7 @@ function takeProduct(p) {
   else setTimeout(setPhase, GATHER, 'ready'); // the one that the link names may be the next
 }
 
-const showing = () => (stock.has(wanted) ? wanted : stock.keys().next().value);
+const showing = () => (stock.has(wanted) ? wanted : stock.keys().next().value ?? field.product.value);
 
 function choose(id) {
   wanted = id;
@@ -225,7 +225,7 @@ form.addEventListener('submit', (event) => {
   const now = performance.now();
   const twice = now - pressed < GESTURE;
   if (twice) pressed = now;
-  const { does } = look().button;
+  const { does } = look()?.button ?? { does: 'buy' };
   if (twice || !does) return;
   if (does === 'again') {
     if (Date.now() - wish.seen < GESTURE) return; // that press was meant for the button before
@@ -438,10 +438,10 @@ function paint() {
   const state = p && scenes.saleState(p, now);
   const s = look(now);
   view.connection(lamp);
-  view.poster({ phase, p, state, chip: s.chip, stale: lamp === 'lost' });
+  view.poster({ phase, p, state, chip: s?.chip, stale: lamp === 'lost' });
   if (phase === 'ready') view.choice([...stock.values()], showing());
-  const own = s.card ? current() : null;
-  view.panel(s, {
+  const own = s?.card ? current() : null;
+  if (s) view.panel(s, {
     hint: scenes.terms({ p, got, waiting }), known: session.email !== '',
     hour: hour(p, now), next: own?.stage === 'done' && nextURL(own.order),
   });

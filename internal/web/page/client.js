@@ -7,11 +7,11 @@ const PATIENCE = 180_000; // ms of repeats of one purchase
 const LOST = [1001, 1006, 1011]; // close codes after which to dial again
 const SLOT = 'firstcome.key';
 
-// Problem is a failed call, with the fields of the answer. status is 0 without an
-// answer, retryAfter is in ms. passing: a repeat may succeed.
+// Problem has the fields of the shop's answer; status is 0 without one. retryAfter is in
+// ms. passing: a repeat may succeed.
 export class Problem extends Error {
   constructor(status, body, retryAfter = 0) {
-    super(body.message ?? body.detail ?? body.title ?? `The shop answers ${status}.`);
+    super(body.message ?? `The shop answers ${status}.`);
     const passing = [0, 408, 429].includes(status) || status >= 500 || (/not-open$/.test(body.type) && retryAfter <= 1000);
     Object.assign(this, body, { status, retryAfter, passing });
   }
@@ -28,10 +28,10 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
   for (const event of ['order', 'line', 'product', 'state']) heard[event] = new Set();
   const orders = new Map(); // the newest of each by id
   const products = new Map();
-  const leave = new AbortController(); // ends the listeners
+  const leave = new AbortController(); // ends listeners and reads
   let papers = [...receipts];
   let byEmail = Boolean(email && !token); // until the shop wants receipts
-  let state, socket, timer, asking, since, last, losses = 0, clock = [];
+  let state, socket, timer, asking, last, owed, since = Infinity, losses = 0, clock = [];
 
   const say = (event, value) => heard[event].forEach((f) => f(value));
   const become = (next) => { if (next !== state) say('state', state = next); };
@@ -55,22 +55,17 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
 
   function stock(fresh) {
     if (only.length && !only.includes(fresh.id)) return;
-    const { title, description, price, image, next_url } = products.get(fresh.id) ?? {}; // only the first frame has them
-    const whole = { title, description, price, image, next_url, ...fresh };
+    const whole = { ...products.get(fresh.id), opens_at: undefined, closes_at: undefined, ...fresh }; // texts come once
     products.set(fresh.id, whole);
     say('product', whole);
   }
 
   async function call(path, { wait = HELLO, signal, headers, ...rest } = {}) {
-    const abort = new AbortController();
-    const stop = () => abort.abort();
-    const late = setTimeout(stop, wait);
-    signal?.addEventListener('abort', stop);
     try {
       const bearer = await auth();
       const answer = await fetch(new URL(path, base), {
         cache: 'no-store',
-        signal: abort.signal,
+        signal: AbortSignal.any([AbortSignal.timeout(wait), signal ?? leave.signal]),
         ...rest,
         headers: { Accept: 'application/json, application/problem+json', ...(bearer && { Authorization: `Bearer ${bearer}` }), ...headers },
       });
@@ -80,16 +75,13 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
       throw new Problem(answer.status, await answer.json().catch(() => ({})), Math.max(0, ms) || 0);
     } catch (err) {
       throw err instanceof Problem ? err : new Problem(0, { message: 'The shop cannot be reached right now.' });
-    } finally {
-      clearTimeout(late);
-      signal?.removeEventListener('abort', stop);
     }
   }
 
-  // ask GETs what the socket does not bring: all orders, as it begins with the newest,
-  // and everything while there is none. It reports whether there was news of orders.
+  // ask GETs what the socket does not bring: older orders, and everything while there is
+  // none. It reports whether there was news of orders.
   async function ask() {
-    let news = false;
+    let news = owed = false;
     if (state !== 'live') {
       await call('products').then((all) => { tick(all.server_time); all.products.forEach(stock); }, () => {});
     }
@@ -100,6 +92,7 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
       try {
         for (const order of (await call(...each)).orders) news = take(order) || news;
       } catch ({ status }) {
+        owed = !status;
         if (byEmail && [400, 401, 403].includes(status)) { // the shop shows orders for receipts only
           byEmail = false;
           dial();
@@ -109,13 +102,13 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
     return news;
   }
 
-  // watch asks while the socket is away, or silent although an order waits.
+  // watch asks while that is owed, or the socket is away or silent although an order waits.
   function watch(soon) {
     clearTimeout(asking);
     asking = setTimeout(async () => {
       const waits = [...orders.values()].some((o) => o.status === 'pending');
       const silent = state === 'live' && age(last) > 10_000;
-      if (!globalThis.document?.hidden && (soon || state !== 'live' || (waits && silent))) {
+      if (!globalThis.document?.hidden && (owed || state !== 'live' || (waits && silent))) {
         if (await ask() && silent) dial(); // the socket is deaf
       }
       if (!leave.signal.aborted) watch();
@@ -147,9 +140,9 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
   const pause = (n) => Math.min(4000, 250 * 2 ** n) * (1 + Math.random()) / 2;
 
   function lost(code) {
-    if (since && age(since) > 5000) losses = 0;
+    if (age(since) > 5000) losses = 0;
     hang();
-    since = 0;
+    since = Infinity;
     become('lost');
     let again = LOST.includes(code);
     if (code === 4401) { // token or a receipt no longer holds
@@ -162,14 +155,14 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
 
   async function hello() {
     since = performance.now();
-    clock = clock.slice(-1);
     become('live');
     const mine = socket;
     const bearer = await auth();
     if (mine !== socket) return;
     if (bearer) mine.send(JSON.stringify({ token: bearer }));
     else if (papers.length && !byEmail) mine.send(JSON.stringify({ receipts: papers.slice(-100) }));
-    if (email || token) watch(Math.random() * 1000);
+    owed = email || token;
+    watch(Math.random() * 1000);
   }
 
   function read(frame) {
@@ -192,8 +185,9 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
     const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': recall() || keep(crypto.getRandomValues(new Uint32Array(5)).join('-')) };
     const begun = performance.now();
     for (let n = 1; ; n++) {
-      try {
-        const answer = await call('buy', { method: 'POST', headers, body, signal, wait: 12_000 });
+      const tried = performance.now();
+      try { // short at first: the browser's idle connections may be dead
+        const answer = await call('buy', { method: 'POST', headers, body, signal, wait: n > 5 ? 12_000 : 3_000 });
         if (!answer.order?.id) throw new Problem(0, { message: 'The shop’s answer was cut short.' });
         const { order, receipt } = answer;
         if (receipt && !papers.includes(receipt)) {
@@ -203,7 +197,7 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
         take(order);
         return { ...orders.get(order.id), receipt };
       } catch (problem) {
-        const ms = problem.status === 409 ? 100 : Math.max(problem.retryAfter, pause(n));
+        const ms = problem.status === 409 ? 100 : Math.max(problem.retryAfter, pause(n) - age(tried), 0);
         if (!problem.passing || signal?.aborted || age(begun) + ms > PATIENCE) throw problem;
         onRetry?.(problem, ms);
         await rest(ms, signal);
@@ -213,20 +207,15 @@ export function firstcome({ url = new URL('.', import.meta.url), email, token, r
   }
 
   // rest ends early on abort, and when the shop is back.
-  function rest(ms, signal) {
-    return new Promise((resolve) => {
-      const back = (s) => s === 'live' && done();
-      const late = setTimeout(done, ms);
-      function done() {
-        clearTimeout(late);
-        heard.state.delete(back);
-        signal?.removeEventListener('abort', done);
-        resolve();
-      }
-      heard.state.add(back);
-      signal?.addEventListener('abort', done);
+  const rest = (ms, signal) => new Promise((done) => {
+    setTimeout(done, ms);
+    signal?.addEventListener('abort', done);
+    heard.state.add(function back(now) {
+      if (now !== 'live') return;
+      heard.state.delete(back);
+      done();
     });
-  }
+  });
 
   // After a change of network the socket may be dead unnoticed: replace.
   function wake(replace) {

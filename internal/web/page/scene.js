@@ -26,7 +26,6 @@ const SALE = {
 };
 
 const NO_PRODUCT = {
-  loading: { chip: 'Loading', headline: 'Get yours', lead: 'Counting the stock…', button: 'Loading…' },
   empty: { chip: 'Nothing on sale', headline: 'Nothing on sale', lead: 'Come back for the next drop.', button: 'Nothing on sale' },
   offline: { chip: 'No connection', headline: 'No connection', lead: 'The shop cannot be reached. Trying again…', button: 'Waiting for the shop…' },
 };
@@ -78,13 +77,15 @@ export function saleState({ state, available, opens_at: opens, closes_at: closes
 
 // scene: phase is loading, ready, empty or offline; p is the product and state
 // its state; wish is the order that the buyer is about, or null; got and room
-// are the units that the buyer has and may still have.
+// are the units that the buyer has and may still have. It is null while the page
+// stands as the shop rendered it: that can be bought from, too.
 export function scene({ phase, p, state, wish, got, room, quantity, back, opens }) {
-  if (phase !== 'ready') {
+  if (phase === 'loading' && !wish) return null;
+  if (NO_PRODUCT[phase]) {
     const { button, ...words } = NO_PRODUCT[phase];
     return { ...words, form: true, amount: true, card: false, button: { text: button } };
   }
-  const words = SALE[state] ?? { ...SALE.paused, chip: label(state) };
+  const words = SALE[state] ?? { ...SALE.paused, chip: label(state ?? '') };
   const open = state === 'open';
   const shut = room <= 0 && open ? 'Limit reached' : words.button;
   switch (wish?.stage) {

@@ -37,11 +37,12 @@ export function choice(list, chosen) {
 // poster is the left half: the product, and how much of it is left.
 export function poster({ phase, p, state, chip, stale }) {
   el('shop').dataset.phase = phase;
+  if (phase === 'loading') return; // as rendered
   const box = el('poster');
   box.dataset.state = phase === 'ready' ? state : phase;
   text(el('state-chip'), chip);
   if (phase !== 'ready') {
-    if (phase !== 'loading') text(el('stock-rest'), '');
+    text(el('stock-rest'), '');
     return;
   }
   box.dataset.product = p.id;
