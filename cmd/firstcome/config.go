@@ -93,6 +93,11 @@ type productConfig struct {
 	ID            string `yaml:"id"`
 	Stock         int64  `yaml:"stock"`
 	LimitPerBuyer int64  `yaml:"limit_per_buyer"`
+	Title         string `yaml:"title"`
+	Description   string `yaml:"description"`
+	Price         string `yaml:"price"`
+	Image         string `yaml:"image"`
+	NextURL       string `yaml:"next_url"`
 }
 
 type limitsConfig struct {

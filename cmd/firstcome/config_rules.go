@@ -213,6 +213,19 @@ func unasked(c config) []problem {
 	return r.broken
 }
 
+// pictures finds images that cannot be shown. The commands show none, and may run where
+// the files are not.
+func pictures(c config) []problem {
+	var r rules
+	for i, p := range c.Products {
+		if p.Image != "" {
+			_, err := web.ReadImage(p.Image)
+			r.check(index("products", i)+".image", err)
+		}
+	}
+	return r.broken
+}
+
 // server names an entry by its number: it may hold a password, and what a URL
 // parser complains about is the URL itself.
 func (r *rules) server(key string, n int, server string) {
@@ -246,6 +259,13 @@ func (r *rules) products(products []productConfig) {
 		}
 		r.units(key+".stock", p.Stock)
 		r.units(key+".limit_per_buyer", p.LimitPerBuyer)
+		r.check(key+".title", web.CheckText(p.Title))
+		r.check(key+".description", web.CheckText(p.Description))
+		r.check(key+".price", web.CheckText(p.Price))
+		r.path(key+".image", p.Image)
+		if p.NextURL != "" {
+			r.check(key+".next_url", web.CheckNextURL(p.NextURL))
+		}
 	}
 }
 

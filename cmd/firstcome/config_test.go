@@ -92,7 +92,7 @@ worker: { enabled: false, processing_time: 2s }
 group: { max_orders: 1000, max_wait: 1s, in_flight: 64 }
 queue: { max_messages: 1 }
 products:
-  - { id: mug, stock: 1000000000000, limit_per_buyer: 2 }
+  - { id: mug, stock: 1000000000000, limit_per_buyer: 2, title: A mug, description: "Holds\n300 ml", price: 9 €, image: mug.png, next_url: "https://shop.example/pay" }
   - id: t-shirt_2
 limits: { per_address: 3, per_buyer: 4, sockets_per_address: 5, sockets_per_buyer: 6 }
 book: { max_orders: 1 }
@@ -114,7 +114,7 @@ log: { level: debug, format: json }
 		Worker:   workerConfig{false, 2 * time.Second},
 		Group:    groupConfig{1000, time.Second, 64},
 		Queue:    queueConfig{1},
-		Products: []productConfig{{"mug", 1_000_000_000_000, 2}, {"t-shirt_2", 0, 0}},
+		Products: []productConfig{{"mug", 1_000_000_000_000, 2, "A mug", "Holds\n300 ml", "9 €", "mug.png", "https://shop.example/pay"}, {ID: "t-shirt_2"}},
 		Limits:   limitsConfig{3, 4, 5, 6},
 		Book:     bookConfig{1},
 		Auth:     authConfig{"open"},
@@ -314,6 +314,7 @@ func TestProductsInTheEnvironment(t *testing.T) {
 		"mug=3":     {{ID: "mug", Stock: 3}},
 		"mug=3,a=0": {{ID: "mug", Stock: 3}, {ID: "a"}},
 		"[{id: mug, stock: 3, limit_per_buyer: 1}]": {{ID: "mug", Stock: 3, LimitPerBuyer: 1}},
+		"[{id: mug, title: A mug, price: 9 €}]":     {{ID: "mug", Title: "A mug", Price: "9 €"}},
 	} {
 		got, err := loadConfig(file, []string{"FIRSTCOME_PRODUCTS=" + text})
 		if err != nil || !reflect.DeepEqual(got.Products, want) {
@@ -333,6 +334,32 @@ func TestProductsInTheEnvironment(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s…", text, err, want)
 		}
+	}
+}
+
+// A picture that cannot be shown stops a start, with its key; the commands show none.
+func TestPicturesAreLookedAt(t *testing.T) {
+	file := writeConfig(t, "products:\n  - id: mug\n    image: mug.png\n  - id: cap\n    image: cap.gif\n  - id: hat\n    image: hat.jpg\n  - { id: none, image: none.png }\n")
+	png := "\x89PNG\r\n\x1a\n"
+	for name, data := range map[string]string{"mug.png": png, "cap.gif": "GIF89a", "hat.jpg": png + strings.Repeat("x", 1<<20)} {
+		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := loadConfig(file, nil, pictures)
+	wantErrors(t, err,
+		"firstcome.yaml:5: products[1].image: cap.gif is no PNG, JPEG, WebP or AVIF",
+		"firstcome.yaml:7: products[2].image: hat.jpg is larger than 1048576 bytes",
+		"firstcome.yaml:8: products[3].image: open none.png: no such file or directory")
+	cfg, err := loadConfig(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Products = cfg.Products[:1]
+	cfg.Products[0].Title = "A mug"
+	listings, err := cfg.listings()
+	if err != nil || len(listings) != 1 || listings[0].Product != "mug" || listings[0].Title != "A mug" || string(listings[0].Image) != png {
+		t.Errorf("%+v, %v", listings, err)
 	}
 }
 

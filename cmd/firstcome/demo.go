@@ -84,7 +84,7 @@ func demoConfig(environ []string) (cfg config, kept bool, err error) {
 	l.cfg.Products = []productConfig{{ID: "tshirt", Stock: demoStock}}
 	l.environment(environ)
 	_, kept = l.origin["nats.embedded.store_dir"]
-	cfg, err = l.finish(unasked)
+	cfg, err = l.finish(unasked, pictures)
 	return cfg, kept, err
 }
 

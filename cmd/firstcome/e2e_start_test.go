@@ -20,6 +20,15 @@ func TestStartRefusesAPasswordThatNobodyAsksFor(t *testing.T) {
 	finish(t, with(command(t, "demo"), append(free, "FIRSTCOME_NATS_TOKEN=secret")...)).want(t, 2, "FIRSTCOME_NATS_TOKEN: nats.token: ")
 }
 
+func TestStartRefusesAPictureThatIsNone(t *testing.T) {
+	t.Parallel()
+	free := []string{"FIRSTCOME_HTTP_LISTEN=127.0.0.1:0", "FIRSTCOME_NATS_EMBEDDED_LISTEN=127.0.0.1:0",
+		"FIRSTCOME_NATS_EMBEDDED_STORE_DIR=" + t.TempDir(), "FIRSTCOME_PRODUCTS=[{id: tshirt, stock: 5, image: /none.png}]"}
+	for _, name := range []string{"serve", "demo"} {
+		finish(t, with(command(t, name), free...)).want(t, 2, "FIRSTCOME_PRODUCTS: products[0].image: ")
+	}
+}
+
 // What to sell may come from the store: a file that names nothing is wrong only as
 // long as nothing is sold yet.
 func TestStoreSellsWithoutProductsInTheFile(t *testing.T) {

@@ -30,7 +30,7 @@ func serveCommand() *cobra.Command {
 		Short: "Run an instance, with an embedded NATS server or on a cluster",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file, os.Environ(), unasked)
+			cfg, err := loadConfig(file, os.Environ(), unasked, pictures)
 			if err != nil {
 				return usageError{err}
 			}

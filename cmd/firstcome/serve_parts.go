@@ -46,8 +46,12 @@ func newWeb(cfg config, demo bool, queue web.Queue, feed web.Feed, book *sale.Bo
 	if room > 0 {
 		log.Info("as many connections of buyers fit as the limit of open files (ulimit -n) leaves room for", "connections", room)
 	}
+	listings, err := cfg.listings()
+	if err != nil {
+		return nil, err
+	}
 	return web.New(web.Config{
-		Queue: queue, Feed: feed, Book: book, MaxMessages: cfg.Queue.MaxMessages,
+		Queue: queue, Feed: feed, Book: book, MaxMessages: cfg.Queue.MaxMessages, Listings: listings,
 		AllowedOrigins: cfg.HTTP.AllowedOrigins, AllowLoopbackOrigins: demo,
 		TrustedProxies: cfg.HTTP.TrustedProxies, Hosts: cfg.HTTP.Hosts,
 		PerAddress: float64(cfg.Limits.PerAddress), PerBuyer: float64(cfg.Limits.PerBuyer),
@@ -55,6 +59,22 @@ func newWeb(cfg config, demo bool, queue web.Queue, feed web.Feed, book *sale.Bo
 		MaxConnections: room, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, IdleTimeout: cfg.HTTP.IdleTimeout,
 		Log: log, Now: time.Now,
 	})
+}
+
+// listings are how the products are shown.
+func (c config) listings() ([]web.Listing, error) {
+	all := make([]web.Listing, len(c.Products))
+	for i, p := range c.Products {
+		all[i] = web.Listing{Product: sale.ProductID(p.ID), Title: p.Title, Description: p.Description, Price: p.Price, NextURL: p.NextURL}
+		if p.Image == "" {
+			continue
+		}
+		var err error
+		if all[i].Image, err = web.ReadImage(p.Image); err != nil {
+			return nil, fmt.Errorf("%s.image: %w", index("products", i), err)
+		}
+	}
+	return all, nil
 }
 
 // defaultName tells this instance from every other one, also on the same host and after

@@ -42,6 +42,7 @@ type Book struct {
 	names   []byte           // the buyers' addresses, one after another
 	got     map[gotKey]int64 // units, of products that are not the buyer's first
 	indexed []*shelf         // by index
+	watched map[chan<- struct{}]struct{}
 }
 
 // record is an order. It has no pointers.
@@ -93,6 +94,7 @@ type shelf struct {
 	expected       uint64           // highest sequence given to Expect in that epoch
 	pauses         int              // waiting messages that close the door
 	since          time.Time        // when the oldest of them came, or the newest link after it
+	pace           pace
 
 	stuck   string // why nothing is decided; "" if nothing is known to be wrong
 	lasting bool   // the next link does not end it
@@ -233,6 +235,7 @@ func (b *Book) foldLocked(id ProductID, seq Seq, next func(*Head) (*Link, error)
 		}
 		s.steered[link.Desk[i].ID] = struct{}{}
 	}
+	s.pace.decide(link)
 	b.serve(s, link.Queue)
 	s.since = time.Now()
 	if !s.lasting {
@@ -327,6 +330,28 @@ func (b *Book) show(s *shelf) {
 			list[i] = &known[i].current
 		}
 		b.listed.Store(&list)
+	}
+	for c := range b.watched {
+		select {
+		case c <- struct{}{}:
+		default: // it is full: its reader has yet to look
+		}
+	}
+}
+
+// Watch has c filled whenever a product may look different to readers, until the
+// function that it returns is called. c needs room for one.
+func (b *Book) Watch(c chan<- struct{}) (unwatch func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watched == nil {
+		b.watched = map[chan<- struct{}]struct{}{}
+	}
+	b.watched[c] = struct{}{}
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.watched, c)
 	}
 }
 
@@ -532,6 +557,16 @@ func (b *Book) status(i uint32) Status {
 	}
 	if r.outcome != Pending {
 		s.Place, s.DecidedAt = r.place, time.UnixMicro(r.decidedAt).UTC()
+	} else {
+		s.Turn = b.indexed[r.product].turn(r)
 	}
 	return s
+}
+
+// turn is the Turn of an undecided order of the product.
+func (s *shelf) turn(r *record) uint64 {
+	if r.place <= s.served {
+		return 0 // its queue is gone
+	}
+	return r.place - s.served
 }

@@ -142,7 +142,7 @@ func (n *naiveBook) apply(product ProductID, r revision) (told string) {
 		if known == nil {
 			known = n.push(o.Order, product)
 		}
-		known.status = Status{o.Order, product, o.Outcome, o.Place, r.link.At}
+		known.status = Status{Order: o.Order, Product: product, Outcome: o.Outcome, Place: o.Place, DecidedAt: r.link.At}
 	}
 	f.links = append(f.links, r.link)
 	settled := func(p Position) bool { return p.Epoch == r.link.Queue.Epoch && p.Seq <= r.link.Queue.Seq }
@@ -171,10 +171,18 @@ func (n *naiveBook) newest(e Email) []Status {
 	var found []Status
 	for _, o := range slices.Backward(n.orders) {
 		if o.status.Email == e && !o.void {
-			found = append(found, o.status)
+			found = append(found, n.statusOf(o))
 		}
 	}
 	return found
+}
+
+func (n *naiveBook) statusOf(o *naiveOrder) Status {
+	s := o.status
+	if s.Outcome == Pending {
+		s.Turn = uint64(1 + slices.IndexFunc(n.folds[s.Product].tickets, func(t ticket) bool { return t.order == o }))
+	}
+	return s
 }
 
 func (n *naiveBook) recent(e Email, max int) (found []Status) {
@@ -478,11 +486,14 @@ func compareStatus(t *rapid.T, book *Book, naive *naiveBook, id OrderID, product
 		var want Status
 		o := naive.find(id, p)
 		if o != nil {
-			want = o.status
+			want = naive.statusOf(o)
 			all[want.Email] = append(all[want.Email], want)
 		}
 		if got, known := book.Taken(id, p); got != want || known != (o != nil) {
 			t.Fatalf("order %s of %s is %+v, %v; want %+v", id, p, got, known, want)
+		}
+		if got := book.Turn(id, p); got != want.Turn {
+			t.Fatalf("the turn of order %s of %s is %d, want %d", id, p, got, want.Turn)
 		}
 	}
 	for n := range 4 {

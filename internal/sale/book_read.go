@@ -104,7 +104,8 @@ func (b *Book) Got(e Email, product ProductID) int64 {
 }
 
 // HasWaiting tells whether the buyer has that many undecided orders or more, of all
-// products together. While fewer wait of all buyers together, it needs no lock.
+// products together. While fewer wait of all buyers together, it needs no lock, and while
+// a group is being applied it says no: callers do not wait for that.
 func (b *Book) HasWaiting(e Email, many uint64) bool {
 	var all uint64
 	for _, p := range *b.listed.Load() {
@@ -113,7 +114,9 @@ func (b *Book) HasWaiting(e Email, many uint64) bool {
 	if all < many {
 		return false
 	}
-	b.mu.RLock()
+	if !b.mu.TryRLock() {
+		return false
+	}
 	defer b.mu.RUnlock()
 	who, ok := b.findBuyer(e)
 	return ok && uint64(b.buyers.at(who).waiting) >= many
@@ -168,6 +171,24 @@ func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
 		return Status{}, false
 	}
 	return b.status(i), true
+}
+
+// Turn is the Turn of an undecided order. It is 0 if the book is locked just then: the
+// callers can do without, and do not wait.
+func (b *Book) Turn(id OrderID, product ProductID) uint64 {
+	if !b.mu.TryRLock() {
+		return 0
+	}
+	defer b.mu.RUnlock()
+	s := b.find(product)
+	if s == nil {
+		return 0
+	}
+	i, ok := b.findIn(s, id)
+	if !ok || b.orders.at(i).outcome != Pending {
+		return 0
+	}
+	return s.turn(b.orders.at(i))
 }
 
 // Changes is a number that is another one whenever something about the buyer's

@@ -165,6 +165,7 @@ type Status struct {
 	Product   ProductID
 	Outcome   Outcome   // Pending or a final one
 	Place     uint64    // 1-based among all decided orders of the product; 0 while pending
+	Turn      uint64    // while pending: 1 if the product's next decided order is this one; 0: unknown
 	DecidedAt time.Time // zero while pending
 }
 
@@ -192,13 +193,15 @@ func (s *Status) AppendJSON(dst []byte) []byte {
 	dst = append(dst, s.Outcome.String()...)
 	dst = append(dst, `","message":"`...)
 	dst = append(dst, s.Outcome.Message()...)
+	dst = append(dst, '"')
 	if s.Place > 0 {
-		dst = append(dst, `","place":`...)
+		dst = append(dst, `,"place":`...)
 		dst = strconv.AppendUint(dst, s.Place, 10)
-		dst = append(dst, `,"rev":`...)
-	} else {
-		dst = append(dst, `","rev":`...)
+	} else if s.Turn > 0 {
+		dst = append(dst, `,"ahead":`...)
+		dst = strconv.AppendUint(dst, s.Turn-1, 10)
 	}
+	dst = append(dst, `,"rev":`...)
 	dst = strconv.AppendInt(dst, int64(s.Rev()), 10)
 	dst = append(dst, `,"placed_at":"`...)
 	dst = appendTime(dst, s.PlacedAt)

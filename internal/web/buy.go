@@ -31,13 +31,20 @@ func (s *Server) buy(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	html := wantsHTML(c)
+	if html {
+		remember(c, &f, "")
+	}
 	d, err := f.check()
 	if err != nil {
 		return err
 	}
-	key, given, err := idempotencyKey(head.PeekAll("Idempotency-Key"))
+	key, given, err := idempotencyKey(head.PeekAll("Idempotency-Key"), f.key)
 	if err != nil {
 		return err
+	}
+	if html && given {
+		remember(c, &f, key)
 	}
 	product, err := s.product(d.product)
 	if err != nil {
@@ -67,12 +74,15 @@ func (s *Server) accept(c *fiber.Ctx, status *sale.Status, replayed bool) error 
 	var room [1024]byte
 	r := c.Response()
 	r.SetStatusCode(fiber.StatusAccepted)
-	r.Header.SetContentType(fiber.MIMEApplicationJSON)
 	location := append(append(room[:0], s.prefix(c)...), "/orders/"...)
 	r.Header.SetCanonical(headerLocation, status.ID.AppendText(location))
 	if replayed {
 		r.Header.SetCanonical(headerReplayed, []byte("true"))
 	}
+	if wantsHTML(c) {
+		return s.showStatus(c, status)
+	}
+	r.Header.SetContentType(fiber.MIMEApplicationJSON)
 	b := append(room[:0], `{"message":"`...)
 	b = append(b, status.Outcome.Message()...)
 	b = append(b, `","order":`...)
@@ -81,20 +91,35 @@ func (s *Server) accept(c *fiber.Ctx, status *sale.Status, replayed bool) error 
 	return nil
 }
 
-// idempotencyKey checks the header: 1 to 255 bytes from 0x21 to 0x7E, once.
-func idempotencyKey(values [][]byte) (key string, given bool, err error) {
-	if len(values) == 0 {
-		return "", false, nil
+// idempotencyKey reads the key of the header, or of a form's field key.
+func idempotencyKey(header [][]byte, form field) (key string, given bool, err error) {
+	if len(header) > 0 {
+		key = string(header[0])
+		if len(header) > 1 || !isKey(key) {
+			return "", false, errField.because("The header Idempotency-Key must be " + keyRule + ", given once.")
+		}
 	}
-	v := values[0]
-	ok := len(values) == 1 && len(v) >= 1 && len(v) <= 255
-	for i := 0; ok && i < len(v); i++ {
-		ok = 0x21 <= v[i] && v[i] <= 0x7e
+	switch {
+	case !form.given:
+		return key, len(header) > 0, nil
+	case !isKey(form.text):
+		return "", false, invalid("key", "must be "+keyRule)
+	case len(header) > 0 && key != form.text:
+		return "", false, invalid("key", "is not the same as the header Idempotency-Key")
 	}
-	if !ok {
-		return "", false, errField.because("The header Idempotency-Key must be 1 to 255 printable ASCII characters without spaces, given once.")
+	return form.text, true, nil
+}
+
+const keyRule = "1 to 255 printable ASCII characters without spaces"
+
+// isKey takes 1 to 255 bytes from 0x21 to 0x7E.
+func isKey(key string) bool {
+	for i := range len(key) {
+		if key[i] < 0x21 || key[i] > 0x7e {
+			return false
+		}
 	}
-	return string(v), true, nil
+	return 1 <= len(key) && len(key) <= 255
 }
 
 // product finds a product by id; without an id, it is the only one that there is.
@@ -127,7 +152,7 @@ func (s *Server) place(c *fiber.Ctx, product *sale.Product, d draft, id sale.Ord
 	if err := s.queue.Place(context.Background(), d.product, o); err != nil {
 		return sale.Status{}, placeProblem(err)
 	}
-	return sale.Status{Order: o, Product: d.product}, nil
+	return sale.Status{Order: o, Product: d.product, Turn: s.book.Turn(id, d.product)}, nil
 }
 
 // orderRoom is how many messages may wait before buyers' orders are refused. The rest

@@ -41,8 +41,8 @@ func limited(units int64) sale.DeskLine {
 // that was placed before is still answered.
 func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	w := newTown(t, "tshirt")
-	now := sale.Instant(time.Now())
-	s, addr := open(t, w, func(c *Config) { c.Now = func() time.Time { return now } })
+	clock := newHandClock()
+	s, addr := open(t, w, func(c *Config) { c.Now = clock.now })
 	order := func(quantity int) string { return fmt.Sprintf(`{"email":"a@b.de","quantity":%d}`, quantity) }
 	replay := func() {
 		t.Helper()
@@ -68,15 +68,15 @@ func TestTheDoorRefusesWhatCannotBeAccepted(t *testing.T) {
 	replay()
 	w.steer(t, "tshirt", paused(true))
 	refused(t, buy(t, addr, order(4)), 409, "paused", "5")
-	opens := now.Add(90*time.Second + time.Microsecond)
+	opens := clock.now().Add(90*time.Second + time.Microsecond)
 	w.steer(t, "tshirt", hours(&opens, nil))
 	if p := refused(t, buy(t, addr, order(1)), 409, "not-open", "91"); p.OpensAt != opens.Format(time.RFC3339Nano) {
 		t.Errorf("opens at %s, not %s", p.OpensAt, opens)
 	}
 	replay()
-	now = opens.Add(-time.Microsecond)
+	clock.set(opens.Add(-time.Microsecond))
 	refused(t, buy(t, addr, order(1)), 409, "not-open", "1")
-	now = opens
+	clock.set(opens)
 	refused(t, buy(t, addr, order(1)), 409, "paused", "5")
 	if n := w.placing.Load(); n != placed {
 		t.Errorf("%d refused orders were placed", n-placed)

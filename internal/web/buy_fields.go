@@ -15,6 +15,7 @@ import (
 // request.
 type fields struct {
 	email, product, quantity field
+	key                      field // of forms alone
 	form                     bool
 }
 
@@ -31,6 +32,10 @@ func (f *fields) named(name string) *field {
 		return &f.product
 	case "quantity":
 		return &f.quantity
+	case "key":
+		if f.form {
+			return &f.key
+		}
 	}
 	return nil
 }

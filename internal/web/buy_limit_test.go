@@ -8,9 +8,9 @@ import (
 
 func TestLimits(t *testing.T) {
 	w := newTown(t, "tshirt")
-	now := time.Now()
+	clock := newHandClock()
 	_, addr := open(t, w, func(c *Config) {
-		c.PerAddress, c.Now, c.TrustedProxies = 2, func() time.Time { return now }, []string{"127.0.0.0/8"}
+		c.PerAddress, c.Now, c.TrustedProxies = 2, clock.now, []string{"127.0.0.0/8"}
 	})
 	from := func(forwarded string) reply {
 		return buy(t, addr, orderBody("a@b.de"), "X-Forwarded-For", forwarded)
@@ -27,7 +27,7 @@ func TestLimits(t *testing.T) {
 	bought(t, from("2001:db8::1"))
 	bought(t, from("2001:db8::2"))
 	wantProblem(t, from("2001:db8::3"), 429) // one network of 64 bits
-	now = now.Add(500 * time.Millisecond)
+	clock.pass(500 * time.Millisecond)
 	bought(t, from("1.2.3.4"))
 	wantProblem(t, from("1.2.3.4"), 429)
 }

@@ -206,7 +206,8 @@ func TestAChunkedBodyIsTaken(t *testing.T) {
 
 func TestPathsAndMethods(t *testing.T) {
 	w := newTown(t, "tshirt")
-	_, addr := open(t, w, nil)
+	at := time.Now()
+	_, addr := open(t, w, func(c *Config) { c.Now = func() time.Time { return at } }) // two answers are compared
 	for _, path := range []string{"/metrics", "/debug/pprof/", "/livez", "/BUY", "/page", "/page/", "/page/index.html", "/page/..%2fserver.go", "/page/../server.go", "/orders/x/y"} {
 		wantProblem(t, get(t, "http://"+addr+path+"?email=a@b.de"), 404)
 	}
@@ -255,15 +256,15 @@ func containsOnce(list []string, want string) bool {
 // answers.
 func TestChecksComeInOrder(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
-	now := time.Now()
-	_, addr := open(t, w, func(c *Config) { c.PerBuyer = 1; c.Now = func() time.Time { return now } })
+	clock := newHandClock()
+	_, addr := open(t, w, func(c *Config) { c.PerBuyer = 1; c.Now = clock.now })
 	ok := `{"email":"a@b.de","product":"tshirt"}`
 	bought(t, buy(t, addr, ok, "Idempotency-Key", "one"))
-	now = now.Add(time.Minute)
+	clock.pass(time.Minute)
 
 	w.fail(sale.ErrQueueFull, nil)
 	wantProblem(t, buy(t, addr, ok), 503, "waiting")
-	now = now.Add(time.Minute)
+	clock.pass(time.Minute)
 	w.steer(t, "tshirt", paused(true))
 	wantProblem(t, buy(t, addr, ok), 409, "paused")
 	wantProblem(t, buy(t, addr, ok), 429)

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -32,7 +34,7 @@ func (s *Server) showOrder(c *fiber.Ctx) error {
 	if !known {
 		return errNoOrder
 	}
-	return answer(c, status.AppendJSON(nil))
+	return answerBuyer(c, status.AppendJSON(nil))
 }
 
 // listOrders answers with a buyer's newest orders. The book gets mayTime to catch up;
@@ -52,7 +54,7 @@ func (s *Server) listOrders(c *fiber.Ctx) error {
 		}
 		b = status.AppendJSON(b)
 	}
-	return answer(c, append(b, "]}"...))
+	return answerBuyer(c, append(b, "]}"...))
 }
 
 // emailOf reads a copy of the query's email, which must be there once.
@@ -79,6 +81,30 @@ func aboutPlus(address string) string {
 		return " A + in an address must be sent as %2B."
 	}
 	return ""
+}
+
+// answerBuyer answers with JSON about a buyer, or with 304 if the client has it already.
+// Only the buyer's own cache may keep it.
+func answerBuyer(c *fiber.Ctx, body []byte) error {
+	h := &c.Response().Header
+	h.Set(fiber.HeaderCacheControl, "private, no-cache")
+	h.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	h.SetCanonical(headerVary, varyBuyer)
+	if unchanged(c, etagOf(body)) {
+		return nil
+	}
+	h.SetContentType(fiber.MIMEApplicationJSON)
+	c.Response().SetBodyRaw(body)
+	return nil
+}
+
+// varyBuyer is what an answer about a buyer may hang on.
+var varyBuyer = []byte("Origin, Authorization, Cookie, Accept")
+
+// etagOf is a strong ETag (RFC 9110, 8.8.3), the same on every instance.
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
 // answer answers 200 with JSON, which no cache may store.

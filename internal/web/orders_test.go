@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"firstcome/internal/sale"
 )
@@ -18,7 +19,7 @@ func TestOrdersAreShown(t *testing.T) {
 		if r.StatusCode != 200 || r.body != string(status.AppendJSON(nil)) || !strings.Contains(r.body, want) {
 			t.Errorf("%d %s, want %s", r.StatusCode, r.body, want)
 		}
-		if r.Header.Get("Content-Type") != asJSON || r.Header.Get("Cache-Control") != "no-store" {
+		if r.Header.Get("Content-Type") != asJSON || r.Header.Get("Cache-Control") != "private, no-cache" {
 			t.Errorf("%v", r.Header)
 		}
 		w.decide(t)
@@ -42,6 +43,76 @@ func TestTheListIsNewestFirst(t *testing.T) {
 	if r.StatusCode != 200 || r.body != `{"orders":[`+strings.Join(want, ",")+`]}` {
 		t.Errorf("%d %s", r.StatusCode, r.body)
 	}
+}
+
+// An order that has not changed costs no body.
+func TestOrdersHaveTags(t *testing.T) {
+	w := newTown(t, "tshirt")
+	_, addr := open(t, w, nil)
+	_, elsewhere := open(t, w, nil)
+	id := bought(t, buy(t, addr, orderBody("a@b.de")))
+	for _, path := range []string{"/orders/" + id.String() + "?email=a@b.de", "/orders?email=a@b.de"} {
+		first := get(t, "http://"+addr+path)
+		tag := first.Header.Get("ETag")
+		if len(tag) < 10 || tag[0] != '"' {
+			t.Errorf("%s: ETag %q", path, tag)
+		}
+		for _, seen := range []string{tag, "W/" + tag, `"x", ` + tag + `,"y"`, "*"} {
+			r := get(t, "http://"+elsewhere+path, "If-None-Match", seen)
+			if r.StatusCode != 304 || r.body != "" || r.Header.Get("ETag") != tag || r.Header.Get("Content-Type") != "" ||
+				r.Header.Get("Cache-Control") != "private, no-cache" || r.Header.Get("Vary") != "Origin, Authorization, Cookie, Accept" {
+				t.Errorf("%s with %s: %d %v %q", path, seen, r.StatusCode, r.Header, r.body)
+			}
+		}
+		for _, seen := range []string{"", `"x"`, tag[1:], tag[:len(tag)-1]} {
+			if r := get(t, "http://"+addr+path, "If-None-Match", seen); r.StatusCode != 200 || r.body != first.body {
+				t.Errorf("%s with %s: %d", path, seen, r.StatusCode)
+			}
+		}
+		if first.Header.Get("Vary") != "Origin, Authorization, Cookie, Accept" {
+			t.Errorf("%v", first.Header)
+		}
+		if head := send(t, "HEAD", "http://"+addr+path, ""); head.Header.Get("ETag") != tag || head.StatusCode != 200 {
+			t.Errorf("HEAD: %d %v", head.StatusCode, head.Header)
+		}
+	}
+	one, list := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de").Header.Get("ETag"), get(t, "http://"+addr+"/orders?email=a@b.de").Header.Get("ETag")
+	w.decide(t)
+	if get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de", "If-None-Match", one).StatusCode != 200 ||
+		get(t, "http://"+addr+"/orders?email=a@b.de", "If-None-Match", list).StatusCode != 200 {
+		t.Error("the outcome has the tag of the pending order")
+	}
+}
+
+// A pending order tells how many stand before it, wherever it is read.
+func TestAheadIsTold(t *testing.T) {
+	w := newTown(t, "tshirt")
+	s, addr := open(t, w, nil, func(s *Server) { s.hub.timing.line = time.Hour })
+	tab := attend(t, s, addr, "a@b.de")
+	wantAhead := func(body string, ahead string) {
+		t.Helper()
+		if !strings.Contains(body, `"message":"Your order is in the queue",`+ahead+`"rev":0,`) {
+			t.Errorf("%s, want %q", body, ahead)
+		}
+	}
+	wantAhead(buy(t, addr, orderBody("first@b.de")).body, `"ahead":0,`)
+	mine := buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k")
+	wantAhead(mine.body, `"ahead":1,`)
+	id := bought(t, mine)
+	wantAhead(buy(t, addr, orderBody("a@b.de"), "Idempotency-Key", "k").body, `"ahead":1,`)
+	wantAhead(get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de").body, `"ahead":1,`)
+	wantAhead(get(t, "http://"+addr+"/orders?email=a@b.de").body, `"ahead":1,`)
+	status, _ := w.book.Status(id, "a@b.de")
+	broadcast(s, status)
+	wantAhead(tab.order().receivedRaw, `"ahead":1,`)
+	again := watch(t, addr, "a@b.de")
+	wantAhead(again.order().receivedRaw, `"ahead":1,`)
+	w.decide(t)
+	if r := get(t, "http://"+addr+"/orders/"+id.String()+"?email=a@b.de"); strings.Contains(r.body, "ahead") {
+		t.Errorf("%s", r.body)
+	}
+	w.deaf = true // the book has not heard of it
+	wantAhead(buy(t, addr, orderBody("a@b.de")).body, "")
 }
 
 // An unknown order and another buyer's are the same bytes, found the same way (P7).
@@ -92,6 +163,10 @@ func TestEmailsOfQueries(t *testing.T) {
 	_, addr := open(t, w, nil)
 	for _, query := range []string{"", "?email=", "?email=a@b", "?email=a@b.de&email=a@b.de", "?email=a+b@c.de", "?Email=a@b.de", "?email=a%00@b.de", "?email=%22a%22@b.de"} {
 		for _, path := range []string{"/orders", "/orders/01900000-0000-7000-8000-000000000000", "/ws"} {
+			if path == "/ws" && !strings.HasPrefix(query, "?email=") {
+				wantProblem(t, get(t, "http://"+addr+path+query), 426) // a watcher needs none
+				continue
+			}
 			wantProblem(t, get(t, "http://"+addr+path+query), 400, "email")
 		}
 	}
@@ -102,14 +177,15 @@ func TestEmailsOfQueries(t *testing.T) {
 
 func TestProducts(t *testing.T) {
 	w := newTown(t, "tshirt", "mug")
-	_, addr := open(t, w, nil)
+	at := time.Date(2026, 11, 28, 12, 0, 0, 123456000, time.UTC)
+	_, addr := open(t, w, func(c *Config) { c.Now = func() time.Time { return at } })
 	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt","quantity":2}`))
 	w.decide(t)
 	bought(t, buy(t, addr, `{"email":"a@b.de","product":"tshirt"}`))
-	tshirt := `{"id":"tshirt","available":3,"sold":2,"supplied":5,"waiting":1,"state":"open"}`
-	mug := `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"state":"open"}`
+	tshirt := `{"id":"tshirt","available":3,"sold":2,"supplied":5,"waiting":1,"limit_per_buyer":0,"state":"open"}`
+	mug := `{"id":"mug","available":5,"sold":0,"supplied":5,"waiting":0,"limit_per_buyer":0,"state":"open"}`
 	for path, want := range map[string]string{
-		"/products":        `{"products":[` + mug + `,` + tshirt + `]}`,
+		"/products":        `{"products":[` + mug + `,` + tshirt + `],"server_time":"2026-11-28T12:00:00.123456Z"}`,
 		"/products/tshirt": tshirt,
 	} {
 		if r := get(t, "http://"+addr+path); r.StatusCode != 200 || r.body != want || r.Header.Get("Content-Type") != asJSON {
@@ -118,32 +194,6 @@ func TestProducts(t *testing.T) {
 	}
 	for _, id := range []string{"car", "T-Shirt", "a.b", "*", strings.Repeat("a", 64)} {
 		wantProblem(t, get(t, "http://"+addr+"/products/"+id), 404)
-	}
-}
-
-func TestThePage(t *testing.T) {
-	w := newTown(t, "tshirt")
-	_, addr := open(t, w, nil)
-	for path, contentType := range map[string]string{
-		"/": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8",
-		"/page/style.css": "text/css; charset=utf-8", "/page/icon.svg": "image/svg+xml",
-	} {
-		r := get(t, "http://"+addr+path)
-		h := r.Header
-		if r.StatusCode != 200 || r.body == "" || h.Get("Content-Type") != contentType || h.Get("Cache-Control") != "no-cache" ||
-			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'" {
-			t.Errorf("%s: %d %v", path, r.StatusCode, h)
-		}
-		again := get(t, "http://"+addr+path, "If-None-Match", "W/"+h.Get("ETag"))
-		if again.StatusCode != 304 || again.body != "" || again.Header.Get("ETag") != h.Get("ETag") {
-			t.Errorf("%s again: %d", path, again.StatusCode)
-		}
-		if r := get(t, "http://"+addr+path, "If-None-Match", `"x"`); r.StatusCode != 200 {
-			t.Errorf("%s with another tag: %d", path, r.StatusCode)
-		}
-	}
-	for _, path := range []string{"/page/none.js", "/favicon.ico", "/index.html", "/page/index.html"} {
-		wantProblem(t, get(t, "http://"+addr+path), 404)
 	}
 }
 

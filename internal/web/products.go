@@ -1,6 +1,8 @@
 package web
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,13 +14,14 @@ import (
 func (s *Server) listProducts(c *fiber.Ctx) error {
 	now := s.now()
 	b := []byte(`{"products":[`)
-	for i, product := range s.book.Products() {
+	for i, product := range s.products() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendProduct(b, &product, now)
+		b = s.appendProduct(b, &product, product.State(now), true)
 	}
-	return answer(c, append(b, "]}"...))
+	b = append(b, `],"server_time":`...)
+	return answer(c, append(appendTime(b, now), '}'))
 }
 
 func (s *Server) showProduct(c *fiber.Ctx) error {
@@ -30,14 +33,29 @@ func (s *Server) showProduct(c *fiber.Ctx) error {
 	if !ok {
 		return errNoProduct
 	}
-	return answer(c, appendProduct(nil, &product, s.now()))
+	return answer(c, s.appendProduct(nil, &product, product.State(s.now()), true))
 }
 
-// appendProduct appends the product as the API shows it.
-func appendProduct(b []byte, p *sale.Product, now time.Time) []byte {
+// products are all products, those that the configuration lists first, in its order.
+func (s *Server) products() []sale.Product {
+	products := s.book.Products()
+	if len(s.listings.all) > 0 {
+		slices.SortStableFunc(products, func(x, y sale.Product) int {
+			return cmp.Compare(s.listings.rank(x.Product), s.listings.rank(y.Product))
+		})
+	}
+	return products
+}
+
+// appendProduct appends the product as the API shows it, or without its texts.
+func (s *Server) appendProduct(b []byte, p *sale.Product, state sale.State, texts bool) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, p.Product...)
-	b = append(b, `","available":`...)
+	b = append(b, '"')
+	if one := s.listings.of[p.Product]; texts && one != nil {
+		b = append(b, one.texts...)
+	}
+	b = append(b, `,"available":`...)
 	b = strconv.AppendInt(b, p.Available, 10)
 	b = append(b, `,"sold":`...)
 	b = strconv.AppendInt(b, p.Sold, 10)
@@ -45,7 +63,21 @@ func appendProduct(b []byte, p *sale.Product, now time.Time) []byte {
 	b = strconv.AppendInt(b, p.Supplied, 10)
 	b = append(b, `,"waiting":`...)
 	b = strconv.AppendUint(b, p.Waiting, 10)
+	b = append(b, `,"limit_per_buyer":`...)
+	b = strconv.AppendInt(b, p.LimitPerBuyer, 10)
+	if p.OpensAt != nil {
+		b = appendTime(append(b, `,"opens_at":`...), *p.OpensAt)
+	}
+	if p.ClosesAt != nil {
+		b = appendTime(append(b, `,"closes_at":`...), *p.ClosesAt)
+	}
 	b = append(b, `,"state":"`...)
-	b = append(b, p.State(now)...)
+	b = append(b, state...)
 	return append(b, `"}`...)
+}
+
+// appendTime appends an instant as JSON.
+func appendTime(b []byte, at time.Time) []byte {
+	b = sale.Instant(at).AppendFormat(append(b, '"'), time.RFC3339Nano)
+	return append(b, '"')
 }

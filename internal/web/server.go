@@ -5,6 +5,7 @@
 //	POST /buy ──► guard ──► readFields ──► replay? ──► limits ──► door ──► Queue
 //	GET  /orders, /products  ◄── the book
 //	GET  /ws  ◄── hub ◄── Deliver (every broadcast status), Refresh (after an outage)
+//	               └───── board (every change of a product)
 //
 // Answers come from the book, in memory. Only for an order that the book does not hold
 // does the Feed ask the leader before the answer is "no" (P6).
@@ -52,6 +53,7 @@ type Config struct {
 	Feed  Feed
 	Book  *sale.Book
 
+	Listings             []Listing     // in the order in which products are shown
 	AllowedOrigins       []string      // exact, as CheckOrigin wants them
 	AllowLoopbackOrigins bool          // any port and scheme of this machine, for demos
 	TrustedProxies       []string      // as CheckProxy wants them
@@ -72,6 +74,7 @@ type Config struct {
 // Stats are figures for the operator.
 type Stats struct {
 	Sockets        int    // open now
+	Watchers       int    // of these, those of no buyer
 	SlowSockets    uint64 // closed since the start because they fell behind
 	RefusedSockets uint64 // not opened since the start: too many, or shutting down
 
@@ -120,6 +123,9 @@ type Server struct {
 
 	app           *fiber.App
 	hub           *hub
+	board         *board
+	listings      listings
+	pages         pages
 	origins       origins
 	strangers     seldom // refused origins that are logged
 	proxies       proxies
@@ -177,8 +183,15 @@ func New(cfg Config) (*Server, error) {
 	if s.proxies, err = newProxies(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("web: trusted proxies: %w", err)
 	}
+	if s.listings, err = newListings(cfg.Listings); err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	if s.pages, err = newPages(loadPage()); err != nil {
+		return nil, fmt.Errorf("web: the page: %w", err)
+	}
 	s.hub = newHub(s)
 	s.hub.most, s.hub.perBuyer, s.hub.perAddress = socketRoom(cfg.MaxConnections), cfg.SocketsPerBuyer, cfg.SocketsPerAddress
+	s.board = newBoard(s)
 	s.app = s.routes(cfg.MaxHeaderBytes, cfg.IdleTimeout)
 	return s, nil
 }
@@ -233,10 +246,13 @@ func (s *Server) routes(maxHead int, idleTime time.Duration) *fiber.App {
 	get("/orders/:id", s.showOrder)
 	get("/products", s.listProducts)
 	get("/products/:id", s.showProduct)
+	get("/products/:id/image", s.showImage)
 	get("/ws", s.attach())
-	for path, f := range pageFiles() {
-		get(path, f.serve)
-	}
+	files := loadPage()
+	get("/", s.showIndex)
+	get("/client.js", files.serveClient)
+	get("/page/*", files.servePlain)
+	get("/page-:version/*", files.serveVersioned)
 	return app
 }
 
@@ -292,6 +308,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.run(ctx) })
+	running.Go(func() { s.hub.turnWheel(ctx) })
+	s.board.begin()
+	running.Go(func() { s.board.run(ctx) })
 	defer running.Wait()
 	defer cancel()
 	if err := s.app.Listener(s.listener); err != nil {
@@ -375,11 +394,12 @@ func (s *Server) Deliver(emailToken string, status []byte) { s.hub.deliver(email
 func (s *Server) Refresh() { s.hub.refresh() }
 
 // Sockets is how many sockets are open.
-func (s *Server) Sockets() int { return s.hub.size() }
+func (s *Server) Sockets() int { sockets, _ := s.hub.sizes(); return sockets }
 
 // Stats are the figures now.
 func (s *Server) Stats() Stats {
-	stats := Stats{Sockets: s.hub.size(), SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
+	sockets, watchers := s.hub.sizes()
+	stats := Stats{Sockets: sockets, Watchers: watchers, SlowSockets: s.hub.slow.Load(), RefusedSockets: s.hub.refused.Load()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.listener != nil {

@@ -103,17 +103,17 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 		if p := recover(); p != nil {
 			s.log.Error("a request panicked", slog.String("method", c.Method()), slog.String("route", c.Route().Path),
 				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = fail(c, errInternal)
+			err = s.fail(c, errInternal)
 		}
 	}()
 	if s.refusing.Load() && !websocket.IsWebSocketUpgrade(c) {
 		c.Context().SetConnectionClose() // the next request goes to an instance that stays
 	}
 	if p := s.misdirected(c); p != nil {
-		return fail(c, p)
+		return s.fail(c, p)
 	}
 	if !s.admitOrigin(c) && c.Method() == fiber.MethodPost {
-		return fail(c, s.foreign(c)) // a form post needs no preflight
+		return s.fail(c, s.foreign(c)) // a form post needs no preflight
 	}
 	if err := c.Next(); err != nil {
 		return s.explain(c, err)
@@ -137,7 +137,7 @@ func (s *Server) explain(c *fiber.Ctx, err error) error {
 	if p == errHeaders {
 		p = s.tooLong
 	}
-	return fail(c, p)
+	return s.fail(c, p)
 }
 
 // problemOf is the problem for a status that Fiber or fasthttp chose, or nil.
@@ -168,7 +168,7 @@ func (s *Server) unreadable(c *fiber.Ctx, err error) error {
 		conn.unread.Store(true)
 	}
 	if !s.admitOrigin(c) && c.Method() == fiber.MethodPost {
-		return fail(c, s.foreign(c)) // the origin is checked before the size
+		return s.fail(c, s.foreign(c)) // the origin is checked before the size
 	}
 	return s.explain(c, err)
 }
@@ -176,10 +176,9 @@ func (s *Server) unreadable(c *fiber.Ctx, err error) error {
 const problemType = "application/problem+json"
 
 // fail writes the problem as the answer. It always returns nil.
-func fail(c *fiber.Ctx, p *problem) error {
+func (s *Server) fail(c *fiber.Ctx, p *problem) error {
 	r := c.Response()
 	r.SetStatusCode(p.status)
-	r.Header.SetContentType(problemType)
 	r.Header.Set(fiber.HeaderCacheControl, "no-store")
 	if p.retry > 0 {
 		r.Header.Set(fiber.HeaderRetryAfter, strconv.Itoa(p.retry))
@@ -188,6 +187,14 @@ func fail(c *fiber.Ctx, p *problem) error {
 		r.Header.Set(fiber.HeaderUpgrade, "websocket")
 		r.Header.Set(fiber.HeaderSecWebSocketVersion, "13")
 	}
+	if wantsHTML(c) {
+		err := s.showProblem(c, p)
+		if err == nil {
+			return nil
+		}
+		s.log.Error("a problem could not be rendered", slog.Any("err", err))
+	}
+	r.Header.SetContentType(problemType)
 	r.SetBody(p.body)
 	return nil
 }

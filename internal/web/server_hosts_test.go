@@ -199,7 +199,8 @@ func TestBelowAPath(t *testing.T) {
 			t.Errorf("the page has %s…", rooted)
 		}
 	}
-	for path := range pageFiles() {
+	for name := range loadPage().files {
+		path := "/page/" + name
 		if strings.HasSuffix(path, ".js") {
 			for _, rooted := range []string{"fetch('/", "fetch(`/", "location.host", "location.origin"} {
 				if strings.Contains(get(t, "http://"+addr+path).body, rooted) {

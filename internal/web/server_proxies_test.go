@@ -247,8 +247,8 @@ func TestOriginsBehindAProxy(t *testing.T) {
 func TestRefusedOriginsAreLogged(t *testing.T) {
 	w := newTown(t, "tshirt")
 	var log said
-	now := time.Now()
-	_, addr := open(t, w, func(c *Config) { c.Log, c.Now = log.logger(), func() time.Time { return now } })
+	clock := newHandClock()
+	_, addr := open(t, w, func(c *Config) { c.Log, c.Now = log.logger(), clock.now })
 	flight := func() {
 		send(t, "OPTIONS", "http://"+addr+"/buy", "", "Origin", "https://evil.example", "Access-Control-Request-Method", "POST")
 	}
@@ -258,7 +258,7 @@ func TestRefusedOriginsAreLogged(t *testing.T) {
 		flight()
 	}
 	log.want(t, 1, "origin=https://evil.example host="+addr+" times=1")
-	now = now.Add(time.Second)
+	clock.pass(time.Second)
 	wantProblem(t, buy(t, addr, orderBody("a@b.de"), "Origin", "https://"+strings.Repeat("x", 3000)), 403)
 	log.want(t, 1, "xxx… host=", "times=3")
 	log.want(t, 2, "level=WARN")

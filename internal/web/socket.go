@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -54,6 +55,7 @@ type socket struct {
 	again <-chan time.Time // when to ask the leader again; nil: it has answered
 
 	mu       sync.Mutex
+	products productQueue
 	frames   []*orderFrame
 	behind   int      // frames pushed and not written yet
 	newLines [][]byte // line frames pushed and not written yet
@@ -79,7 +81,15 @@ func (s *Server) attach() fiber.Handler {
 		if !s.admitOrigin(c) {
 			return s.foreign(c)
 		}
-		email, err := emailOf(c)
+		buyer := c.Context().QueryArgs().Has("email")
+		var email sale.Email
+		if buyer {
+			var err error
+			if email, err = emailOf(c); err != nil {
+				return err
+			}
+		}
+		only, err := s.productsOf(c)
 		if err != nil {
 			return err
 		}
@@ -91,23 +101,55 @@ func (s *Server) attach() fiber.Handler {
 			c.Context().SetConnectionClose() // it would take the place of another one
 			return err
 		}
-		c.Locals("email", email)
+		if buyer {
+			c.Locals("email", email)
+		}
 		c.Locals("address", address)
+		c.Locals("only", only)
 		return upgrade(c)
 	}
+}
+
+const maxNarrowed = 20 // products that a socket may ask for by name
+
+// productsOf reads the products that the query narrows a socket to, nil if it does not.
+func (s *Server) productsOf(c *fiber.Ctx) ([]sale.ProductID, error) {
+	values := c.Context().QueryArgs().PeekMulti("product")
+	if len(values) > maxNarrowed {
+		return nil, errField.because(fmt.Sprintf("The query parameter product is given more than %d times.", maxNarrowed))
+	}
+	var only []sale.ProductID
+	for _, value := range values {
+		id, err := sale.ParseProductID(string(value))
+		if err != nil {
+			return nil, errField.because("The query parameter product is " + err.Error() + ".")
+		}
+		if _, sold := s.book.Product(id); !sold {
+			return nil, errNoProduct
+		}
+		if !slices.Contains(only, id) {
+			only = append(only, id)
+		}
+	}
+	return only, nil
 }
 
 // serve is a socket's life. When it returns, fasthttp closes the connection.
 func (h *hub) serve(ws *websocket.Conn) {
 	raw, ok := underlying(ws)
-	email, known := ws.Locals("email").(sale.Email)
+	email, buyer := ws.Locals("email").(sale.Email)
 	address, placed := ws.Locals("address").(string)
-	if !ok || !known || !placed {
-		h.log.Error("a socket has no connection of the listener, no email or no address")
+	only, narrowed := ws.Locals("only").([]sale.ProductID)
+	if !ok || !placed || !narrowed {
+		h.log.Error("a socket has no connection of the listener, no address or no products")
 		return
 	}
 	raw.upgraded.Store(true)
-	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(), address: address,
+	if !buyer {
+		h.serveWatcher(&watcher{hub: h, ws: ws, raw: raw, address: address, products: productQueue{only: only}})
+		return
+	}
+	s := &socket{hub: h, ws: ws, raw: raw, email: email, token: email.Token(), address: address, products: productQueue{only: only},
 		wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	if no := h.add(s); no != 0 {
 		_ = s.sendClose(no) // the connection is closed either way
@@ -140,8 +182,13 @@ func (s *socket) read() {
 	for err == nil {
 		_, _, err = s.ws.NextReader() // it discards the frame before
 	}
+	s.hub.ended(err)
+}
+
+// ended logs why a socket ended, unless its client closed it.
+func (h *hub) ended(err error) {
 	if !websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived) {
-		s.hub.log.Debug("a socket ended", slog.Any("err", err))
+		h.log.Debug("a socket ended", slog.Any("err", err))
 	}
 }
 
@@ -161,6 +208,17 @@ func (s *socket) push(f *orderFrame) {
 		s.hub.slow.Add(1)
 		s.raw.abort()
 	}
+}
+
+// showProduct queues a product frame, and reports whether the socket wants it.
+func (s *socket) showProduct(f *productFrame) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.products.put(f) {
+		return false
+	}
+	s.signal()
+	return true
 }
 
 // markStale has the book looked up; if lost, after it has caught up with the leader.
@@ -239,7 +297,12 @@ func (s *socket) write() {
 			s.again = nil
 			s.markStale(true)
 		case <-ping.C:
-			err = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(flushTime))
+			err = s.batch(func() error {
+				if err := s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(flushTime)); err != nil {
+					return err
+				}
+				return s.send(appendBeat(nil, s.hub.now()))
+			})
 		case <-s.wake:
 			var leave closing
 			if leave, err = s.turn(); leave != 0 && err == nil {
@@ -248,20 +311,23 @@ func (s *socket) write() {
 			}
 		}
 	}
-	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
-		s.hub.slow.Add(1)
-	}
-	s.hub.log.Debug("a socket could not be written to", slog.Any("err", err))
+	s.hub.unwritten(err)
 	s.raw.abort() // reading ends, too
 }
 
-// greet sends hello and the orders in the book. The socket is registered by now, so
+// unwritten tells of a write that failed.
+func (h *hub) unwritten(err error) {
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		h.slow.Add(1)
+	}
+	h.log.Debug("a socket could not be written to", slog.Any("err", err))
+}
+
+// greet sends hello, the products and the orders in the book. The socket is registered by now, so
 // what the book does not hold yet will be delivered (P6).
 func (s *socket) greet() error {
-	hello := append([]byte(`{"type":"hello","email":"`), s.email...)
-	hello = append(hello, `","server_time":"`...)
-	hello = sale.Instant(s.hub.now()).AppendFormat(hello, time.RFC3339Nano)
-	if err := s.batch(func() error { return s.send(append(hello, `"}`...)) }); err != nil {
+	first := s.hub.greeting(s.email, &s.mu, &s.products)
+	if err := s.batch(func() error { return sendAll(s.ws, first) }); err != nil {
 		return err
 	}
 	s.known.Store(s.hub.book.Changes(s.email)) // else sendNews would take all of the orders for new
@@ -291,7 +357,7 @@ func (s *socket) lookUp(lost bool) error {
 // book if the socket is stale: what is queued does not wait for the leader.
 func (s *socket) turn() (leave closing, err error) {
 	s.mu.Lock()
-	frames, lines, stale, leave := s.frames, s.newLines, s.stale, s.leaving
+	products, frames, lines, stale, leave := s.products.take(), s.frames, s.newLines, s.stale, s.leaving
 	lost := stale && s.lost && leave == 0
 	s.frames, s.newLines, s.stale = nil, nil, false
 	if lost {
@@ -299,6 +365,11 @@ func (s *socket) turn() (leave closing, err error) {
 	}
 	s.mu.Unlock()
 	err = s.batch(func() error {
+		for _, f := range products {
+			if err := s.ws.WritePreparedMessage(f.message); err != nil {
+				return err
+			}
+		}
 		for _, f := range frames {
 			if err := s.sendOrder(f); err != nil {
 				return err

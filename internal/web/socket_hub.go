@@ -26,9 +26,11 @@ type timing struct {
 	retry time.Duration // before the leader is asked again, up to half as much more
 }
 
-// hub holds every open socket, by buyer. An instance has one hub. It has one goroutine
-// (run), and two a socket, see socket.
+// hub holds every open socket: those of buyers by buyer, and the watchers. An instance has
+// one hub. It has two goroutines (run and turnWheel), and two a buyer's socket or one a
+// watcher, see there.
 type hub struct {
+	server  *Server
 	book    *sale.Book
 	catchUp func(time.Duration) error
 	log     *slog.Logger
@@ -42,18 +44,20 @@ type hub struct {
 	slow    atomic.Uint64
 	refused atomic.Uint64
 
-	handlers  sync.WaitGroup // one a socket that was added; added to under mu
+	handlers  sync.WaitGroup // one a socket or watcher that was added; added to under mu
 	mu        sync.RWMutex
 	buyers    map[string][]*socket // by email token, oldest first
 	replaced  map[*socket]struct{} // closing, as their buyers opened too many
-	addresses map[string]int       // sockets; only with perAddress
-	count     int
+	wheel     wheel
+	addresses map[string]int // sockets; only with perAddress
+	count     int            // of all, also of watchers
 	stopping  bool
 }
 
 func newHub(s *Server) *hub {
 	return &hub{
-		book: s.book, catchUp: s.catchUp, log: s.log, now: s.now,
+		server: s,
+		book:   s.book, catchUp: s.catchUp, log: s.log, now: s.now,
 		timing: timing{ping: 25 * time.Second, pong: 8 * time.Second, line: 250 * time.Millisecond, sweep: time.Second,
 			close: time.Second, retry: time.Second},
 		most:   maxSockets,
@@ -61,10 +65,11 @@ func newHub(s *Server) *hub {
 	}
 }
 
-func (h *hub) size() int {
+// sizes are how many sockets are open, and how many of them are watchers.
+func (h *hub) sizes() (sockets, watchers int) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.count
+	return h.count, h.wheel.count
 }
 
 // refuse returns why no further socket from the address may be opened, nil if it may.
@@ -92,14 +97,7 @@ func (h *hub) crowded(address string) bool {
 func (h *hub) add(s *socket) (no closing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.stopping:
-		no = closeStopping
-	case h.crowded(s.address):
-		no = closeTooMany
-	}
-	if no != 0 {
-		h.refused.Add(1)
+	if no = h.admit(s.address); no != 0 {
 		return no
 	}
 	mine := append(h.buyers[s.token], s)
@@ -110,12 +108,37 @@ func (h *hub) add(s *socket) (no closing) {
 		oldest.leave(closeTooMany)
 	}
 	h.buyers[s.token] = mine
+	return 0
+}
+
+// admit counts a socket from the address, unless it must be closed at once.
+func (h *hub) admit(address string) (no closing) {
+	switch {
+	case h.stopping:
+		no = closeStopping
+	case h.crowded(address):
+		no = closeTooMany
+	}
+	if no != 0 {
+		h.refused.Add(1)
+		return no
+	}
 	if h.perAddress > 0 {
-		h.addresses[s.address]++
+		h.addresses[address]++
 	}
 	h.count++
 	h.handlers.Add(1)
 	return 0
+}
+
+// dismiss undoes admit, save for handlers.
+func (h *hub) dismiss(address string) {
+	h.count--
+	if h.perAddress > 0 {
+		if h.addresses[address]--; h.addresses[address] == 0 {
+			delete(h.addresses, address)
+		}
+	}
 }
 
 // remove must be called once for each added socket, when its goroutines are done.
@@ -123,12 +146,7 @@ func (h *hub) remove(s *socket) {
 	defer h.handlers.Done()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.count--
-	if h.perAddress > 0 {
-		if h.addresses[s.address]--; h.addresses[s.address] == 0 {
-			delete(h.addresses, s.address)
-		}
-	}
+	h.dismiss(s.address)
 	if _, was := h.replaced[s]; was {
 		delete(h.replaced, s)
 		return
@@ -157,7 +175,12 @@ func (h *hub) deliver(token string, status []byte) {
 		h.log.Debug("a broadcast status cannot be read", slog.Int("bytes", len(status)))
 		return
 	}
-	f := &orderFrame{id: id, rev: rev, text: appendOrderFrame(make([]byte, 0, len(status)+32), status)}
+	f := &orderFrame{id: id, rev: rev}
+	if rev == 0 {
+		known, _ := h.book.Status(id, sockets[0].email)
+		status = withTurn(make([]byte, 0, len(status)+32), status, known.Turn)
+	}
+	f.text = appendOrderFrame(make([]byte, 0, len(status)+32), status)
 	for _, s := range sockets {
 		s.push(f)
 	}
@@ -184,6 +207,9 @@ func (h *hub) stop(ctx context.Context) error {
 			s.leave(closeStopping)
 		}
 	}
+	for w := range h.wheel.all {
+		w.leave(closeStopping)
+	}
 	h.mu.Unlock()
 	done := make(chan struct{})
 	go func() { // ends with the last socket; stop always waits for it
@@ -203,6 +229,9 @@ func (h *hub) stop(ctx context.Context) error {
 	}
 	for s := range h.replaced {
 		s.raw.abort()
+	}
+	for w := range h.wheel.all {
+		w.raw.abort()
 	}
 	h.mu.RUnlock()
 	<-done
@@ -238,6 +267,35 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
+// pushProduct queues the frame on every socket and watcher that wants it, and returns on
+// how many. It stops when the frame is stale.
+func (h *hub) pushProduct(f *productFrame, stale func() bool) (n int) {
+	sockets := h.collect(nil, func(*socket) bool { return true })
+	for some := range slices.Chunk(sockets, crowdSize) {
+		for _, s := range some {
+			if s.showProduct(f) {
+				n++
+			}
+		}
+		if stale() {
+			return n
+		}
+	}
+	for some := range slices.Chunk(h.watchers(), crowdSize) {
+		c := newCrowd()
+		for _, w := range some {
+			if w.showProduct(f, c) {
+				n++
+			}
+		}
+		c.await()
+		if stale() {
+			return n
+		}
+	}
+	return n
+}
+
 // collect appends the sockets that match. They come in map order, which differs each
 // time, so that the budget does not always leave out the same sockets.
 func (h *hub) collect(list []*socket, match func(*socket) bool) []*socket {
@@ -268,7 +326,10 @@ func (h *hub) pushLines(s *socket) int {
 		if !ok {
 			continue
 		}
-		f := lineFrame{w, product.Available}
+		f := lineFrame{Wait: w, available: product.Available}
+		if perOrder, known := h.book.PerOrder(w.Product, h.now()); known {
+			f.eta = eta(w.Ahead, perOrder)
+		}
 		lines = append(lines, f)
 		if !slices.Contains(s.lines, f) {
 			text = append(text, f.append(nil))

@@ -165,6 +165,61 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// After three decisions the line tells in how many seconds the order is decided, about.
+func TestLinesTellWhen(t *testing.T) {
+	w := newTown(t, "tshirt")
+	clock := time.Now()
+	s, err := New(Config{Queue: w, Feed: w, Book: w.book, Now: func() time.Time { return clock }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := func(email sale.Email, n int) {
+		o := sale.Order{ID: sale.KeyedID(email, "tshirt", fmt.Sprint(n)), Email: email, Quantity: 1, PlacedAt: sale.Instant(clock)}
+		if err := w.Place(t.Context(), "tshirt", o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to := &socket{hub: s.hub, email: "a@b.de", wake: make(chan struct{}, 1)}
+	want := func(line string) {
+		t.Helper()
+		to.newLines = nil
+		s.hub.pushLines(to)
+		if len(to.newLines) != 1 || string(to.newLines[0]) != `{"type":"line","product":"tshirt",`+line+`}` {
+			t.Errorf("%q, want %s", to.newLines, line)
+		}
+	}
+	for n := range 10 {
+		place("first@b.de", n)
+	}
+	place("a@b.de", 0)
+	for range 2 {
+		clock = clock.Add(1500 * time.Millisecond)
+		w.decideOne(t, clock)
+	}
+	want(`"ahead":8,"decided":2,"available":3`)
+	clock = clock.Add(1500 * time.Millisecond)
+	w.decideOne(t, clock)
+	want(`"ahead":7,"decided":3,"available":2,"eta_s":12`)
+	clock = clock.Add(500 * time.Millisecond)
+	w.decideOne(t, clock)
+	want(`"ahead":6,"decided":4,"available":1,"eta_s":9`) // 7 of 1.25 s
+	clock = clock.Add(31 * time.Second)
+	want(`"ahead":6,"decided":4,"available":1`)
+}
+
+func TestETA(t *testing.T) {
+	for _, c := range []struct {
+		ahead    uint64
+		perOrder time.Duration
+		want     int64
+	}{{0, 0, 1}, {0, time.Second, 1}, {0, time.Second + 1, 2}, {9, 100 * time.Millisecond, 1}, {10, 100 * time.Millisecond, 2},
+		{1 << 40, time.Hour, 1e9}} {
+		if got := eta(c.ahead, c.perOrder); got != c.want {
+			t.Errorf("%d ahead, %v each: %d, want %d", c.ahead, c.perOrder, got, c.want)
+		}
+	}
+}
+
 // A line frame that did not change is not sent again, and none is queued behind one
 // that was not sent yet.
 func TestLinesAreMerged(t *testing.T) {

@@ -23,7 +23,7 @@ type receivedFrame struct {
 	Email       string
 	ServerTime  string `json:"server_time"`
 	Order       struct{ ID, Status, Email string }
-	Product     string
+	Product     json.RawMessage
 	Ahead       uint64
 	Decided     uint64
 	Available   int64
@@ -55,9 +55,11 @@ func attend(t testing.TB, s *Server, addr string, email sale.Email) *screen {
 	return tab
 }
 
-func dial(t testing.TB, addr, email string) *screen {
+func dial(t testing.TB, addr, email string) *screen { return dialAt(t, addr, "?email="+email) }
+
+func dialAt(t testing.TB, addr, query string) *screen {
 	t.Helper()
-	ws, res, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws?email="+email, nil)
+	ws, res, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +68,50 @@ func dial(t testing.TB, addr, email string) *screen {
 	return &screen{t, ws}
 }
 
-// next waits for the next frame; the close of the socket is one with closedBy.
+// next waits for the next frame of hello, orders and lines.
 func (s *screen) next() receivedFrame {
+	s.t.Helper()
+	for {
+		if f := s.any(); f.Type != "product" && f.Type != "beat" {
+			return f
+		}
+	}
+}
+
+// product waits for the next product frame, and skips beats and lines.
+func (s *screen) product() receivedProduct {
+	s.t.Helper()
+	for {
+		switch f := s.any(); f.Type {
+		case "product":
+			var p receivedProduct
+			if err := json.Unmarshal(f.Product, &p); err != nil {
+				s.t.Fatal(err)
+			}
+			if _, err := time.Parse(time.RFC3339, f.ServerTime); err != nil {
+				s.t.Fatal(err)
+			}
+			p.raw = string(f.Product)
+			return p
+		case "beat", "line":
+		default:
+			s.t.Fatalf("%s %d, want a product", f.receivedRaw, f.closedBy)
+		}
+	}
+}
+
+type receivedProduct struct {
+	ID, Title, Price, Image, State string
+	Available, Sold, Supplied      int64
+	Waiting                        uint64
+	LimitPerBuyer                  *int64     `json:"limit_per_buyer"`
+	OpensAt                        *time.Time `json:"opens_at"`
+	ClosesAt                       *time.Time `json:"closes_at"`
+	raw                            string
+}
+
+// any waits for the next frame; the close of the socket is one with closedBy.
+func (s *screen) any() receivedFrame {
 	s.t.Helper()
 	if err := s.ws.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		s.t.Fatal(err)

@@ -164,6 +164,19 @@ func (w *town) decide(t testing.TB) []sale.Status {
 	return all
 }
 
+// decideOne decides the message that waits first, at that time.
+func (w *town) decideOne(t testing.TB, at time.Time) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expect()
+	m := &w.placed[w.decided]
+	w.decided++
+	head, _ := w.book.Head(m.Product)
+	link, _ := head.Decide(w.book, m, m.Lines(), "test", at)
+	w.apply(t, link)
+}
+
 func (w *town) fail(place, reach error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -183,3 +196,17 @@ func (w *town) catchUps() int {
 	defer w.mu.Unlock()
 	return w.reached
 }
+
+// handClock is a clock that a test sets while servers read it.
+type handClock struct {
+	start time.Time
+	later atomic.Int64
+}
+
+func newHandClock() *handClock { return &handClock{start: sale.Instant(time.Now())} }
+
+func (c *handClock) now() time.Time { return c.start.Add(time.Duration(c.later.Load())) }
+
+func (c *handClock) set(at time.Time) { c.later.Store(int64(at.Sub(c.start))) }
+
+func (c *handClock) pass(d time.Duration) { c.later.Add(int64(d)) }

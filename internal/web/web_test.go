@@ -30,8 +30,9 @@ func TestMain(m *testing.M) {
 
 // broadcast delivers statuses as the subscription would.
 func broadcast(s *Server, statuses ...sale.Status) {
-	for i := range statuses {
-		s.Deliver(statuses[i].Email.Token(), statuses[i].AppendJSON(nil))
+	for _, status := range statuses {
+		status.Turn = 0 // not over NATS
+		s.Deliver(status.Email.Token(), status.AppendJSON(nil))
 	}
 }
 

@@ -1,295 +1,425 @@
-// The buyer's page. It sends orders over HTTP, which never waits for the
-// socket, and follows them over the WebSocket; where the socket cannot be
-// had, it asks. Whatever comes twice or late is settled by the order's rev.
+// The buyer's page: it knows the products, one buyer, and the order that this
+// buyer is about. Everything else is a picture of that (scene.js, view.js).
 
-import * as api from './api.js';
+import { firstcome } from './client.js';
+import { readEmail } from './email.js';
+import * as scenes from './scene.js';
 import * as view from './view.js';
-import { Feed, backoff } from './feed.js';
-import { buy, unfinished } from './purchase.js';
 
-const REFRESH = 4_000; // ms between looks at the stock, plus up to half of it
-const SILENCE = 10_000; // ms without a frame after which a waiting buyer asks
-const GATHER = 120; // ms in which several pieces of news become one announcement
+const GESTURE = 800; // ms within which presses are one press: a double click, a held key
+const GONE = 10_000; // ms after which a tab that comes back is no reload, but a reopened one
+const SETTLED = 2_000; // ms that an outcome outlives a reload
+const GATHER = 120; // ms in which several pieces of news become one
+const SEEN = 4_000; // ms on a visible page after which the title's news is old
 const SHOWN = 100; // orders, as many as the shop lists
-const SHELVES = ['sessionStorage', 'localStorage']; // where the browser remembers
 
 const form = document.getElementById('buy-form');
 const field = form.elements;
+const home = new URL('.', document.baseURI);
+form.noValidate = true;
 
 let phase = 'loading';
-let stock = new Map(); // products by id
-let chosen = recall('product');
-let stale = false; // the last look at the stock failed
-let session = null; // the buyer that the page follows
-let sending = null; // AbortController of the purchase under way
-let refused = null; // the Problem on show, if the product's state was the reason
+const stock = new Map(); // products by id, in the shop's order
+let wanted = new URL(document.URL).searchParams.get('product') ?? ''; // the product that was asked for
+let states = new Map(); // the state that each product was last drawn with
+let back = false; // the product on show came back while the page was open
+let lamp = 'connecting';
+let session; // the buyer that the page follows; email is '' for a mere watcher
+let wish = null; // the order that the buyer is about; see keep
+let sending = null; // AbortController of the request under way
+let said = null; // what became of orders that were made elsewhere
+let doored = ''; // the product's state that kept an order out, while the page says so
+let pressed = -Infinity;
 
 // ---- the buyer ----
 
-// begin follows a buyer from now on, and nobody else.
+// begin follows a buyer from now on, and nobody else; '' is a watcher.
 function begin(email) {
   if (session?.email === email) return;
-  end();
-  const mine = { email, orders: new Map(), line: new Map(), since: Infinity, news: new Map(), timer: 0, abort: new AbortController() };
-  session = mine;
-  remember('email', email);
-  mine.feed = new Feed(email, {
-    state(name, serverTime) {
-      view.connection(name);
-      if (name !== 'live') return;
-      mine.since = Math.min(mine.since, Date.parse(serverTime) || Date.now());
-      mine.line.clear();
-      draw();
-    },
-    order: (order) => take(mine, order),
-    line(frame) {
-      mine.line.set(frame.product, frame);
-      const p = stock.get(frame.product);
-      if (p && Number.isInteger(frame.available)) Object.assign(p, { available: frame.available, heard: Date.now() });
-      draw();
-    },
-  });
-  ask(mine);
-  draw();
-}
-
-function end() {
-  if (!session) return;
-  session.feed.close();
-  session.abort.abort();
-  clearTimeout(session.timer);
-  session = null;
-  view.connection('idle');
-  view.status();
-  complain();
-  draw();
-}
-
-// ask brings all orders by GET (P6): at the start, since a socket begins with
-// the newest ones, and whenever the socket is lost or suspiciously silent.
-async function ask(mine) {
-  try {
-    const list = await api.orders(mine.email, mine.abort.signal);
+  session?.shop.close();
+  clearTimeout(session?.timer);
+  const mine = { email, orders: new Map(), lines: new Map(), news: new Set(), since: Infinity };
+  mine.shop = firstcome({ url: home, email: email || undefined, receipts: Object.values(recall('receipts') ?? {}) });
+  mine.shop.on('state', (state) => {
     if (mine !== session) return;
-    const behind = list.map((order) => take(mine, order)).some(Boolean);
-    if (behind && mine.feed.live && Date.now() - mine.feed.lastFrame > SILENCE) mine.feed.wake({ replace: true });
-  } catch (problem) {
-    if (mine !== session || problem.status !== 400) return; // the next tick asks again
-    end();
-    forget('email');
-    view.fieldError('email', problem.message);
-  }
-}
-
-// take keeps the highest rev of each order, so nothing goes back (P4). It
-// reports whether the order brought something new.
-function take(mine, order, own = false) {
-  if (mine !== session) return false;
-  const known = mine.orders.get(order.id);
-  const newer = !known || order.rev > known.rev;
-  if (newer) mine.orders.set(order.id, order);
-  const current = mine.orders.get(order.id);
-  const at = Date.parse(current.decided_at ?? current.placed_at);
-  if (own || (newer && (known || at >= mine.since))) mine.news.set(order.id, current);
-  if (!newer && !own) return false;
-  clearTimeout(mine.timer);
-  mine.timer = setTimeout(() => announce(mine), GATHER);
-  if (newer && current.status !== 'pending') look();
+    if (state === 'live') {
+      mine.since = Math.min(mine.since, mine.shop.now());
+      mine.lines.clear();
+      if (lamp === 'lost') view.news('Connected again.');
+      setTimeout(() => { if (phase !== 'ready' && lamp === 'live') setPhase('empty'); }, 1000);
+    } else if (state === 'lost') {
+      if (lamp === 'live') view.news('Connection lost. Reconnecting…');
+      setTimeout(() => { if (phase !== 'ready' && lamp === 'lost') setPhase('offline'); }, 1500);
+    }
+    lamp = state;
+    draw();
+  });
+  mine.shop.on('product', (p) => { if (mine === session) takeProduct(p); });
+  mine.shop.on('order', (order) => { if (mine === session) takeOrder(order); });
+  mine.shop.on('line', (frame) => {
+    if (mine !== session) return;
+    mine.lines.set(frame.product, frame);
+    const p = stock.get(frame.product);
+    if (p && Number.isInteger(frame.available)) p.available = frame.available;
+    draw();
+  });
+  session = mine;
+  lamp = 'connecting';
+  said = null;
+  view.connection(lamp);
   draw();
-  return newer;
 }
 
-// announce says what happened since it last spoke; on a fresh page, how the
-// newest order stands.
-function announce(mine) {
-  if (mine !== session) return;
-  const all = [...mine.news.values()].map(({ id }) => mine.orders.get(id));
-  const decided = all.filter((o) => o.status !== 'pending');
-  mine.news.clear();
-  if (decided.length > 1) view.outcomes(decided);
-  else if (all.length > 0) view.outcome(decided[0] ?? all.at(-1));
-  else if (view.silent()) view.outcome(newestFirst()[0]);
+// know commits the address: the tab remembers it, the device only if asked to.
+function know(email) {
+  remember('email', email || null);
+  remember('email', (field.remember.checked && email) || null, device);
+  begin(email);
 }
+
+function forget() {
+  sending?.abort();
+  renew();
+  remember('receipts', null);
+  know('');
+  remember('email', null, device);
+  field.email.value = '';
+  field.remember.checked = false;
+  complain();
+  view.fieldError('email');
+  draw();
+  queueMicrotask(() => field.email.focus());
+}
+
+function takeOrder(order) {
+  const known = session.orders.get(order.id);
+  session.orders.set(order.id, order);
+  if (wish?.order?.id === order.id) settle(order);
+  const at = Date.parse(order.decided_at ?? order.placed_at);
+  if (known || at >= session.since) session.news.add(order.id);
+  clearTimeout(session.timer);
+  session.timer = setTimeout(announce, GATHER, session);
+  draw();
+}
+
+// announce says what became of orders that were made elsewhere; the outcome of
+// the page's own has its place already.
+function announce(mine) {
+  if (mine !== session || sending) return;
+  const decided = [...mine.news].map((id) => mine.orders.get(id)).filter((o) => o.status !== 'pending' && o.id !== wish?.order?.id);
+  mine.news.clear();
+  if (decided.length === 0) return;
+  if (decided.length === 1) {
+    said = outcome(decided[0]);
+  } else {
+    const counts = Object.entries(Object.groupBy(decided, (o) => o.status));
+    said = {
+      tone: counts.find(([s]) => s === 'accepted')?.[0] ?? counts[0][0],
+      head: `${decided.length} orders`,
+      text: `${counts.map(([s, list]) => `${list.length} ${scenes.label(s).toLowerCase()}`).join(', ')}.`,
+    };
+  }
+  headline(`${said.head}`);
+  draw();
+}
+
+function outcome(order) {
+  const place = order.place ? ` You were number ${scenes.count(order.place)} in line.` : '';
+  return { tone: order.status, head: `${scenes.label(order.status)} · ${product(order.product).name}`, text: `${scenes.sentence(order.message)}${place}` };
+}
+
+const product = (id) => ({ id, ...stock.get(id), name: scenes.name(stock.get(id) ?? { id }) });
 
 function newestFirst() {
-  return [...(session?.orders.values() ?? [])]
-    .sort((a, b) => Date.parse(b.placed_at) - Date.parse(a.placed_at) || (a.id < b.id ? 1 : -1));
+  return [...session.orders.values()].sort((a, b) => Date.parse(b.placed_at) - Date.parse(a.placed_at) || (a.id < b.id ? 1 : -1));
 }
 
-// ---- the shop ----
+// ---- the products ----
 
-async function loadProducts() {
-  try {
-    const list = await api.products();
-    stock = new Map(list.map((p) => [p.id, p]));
-    phase = list.length > 0 ? 'ready' : 'empty';
-    stale = false;
-    if (!stock.has(chosen)) chosen = list[0]?.id;
-  } catch {
-    if (phase === 'ready') stale = true; // the last figures are better than none
-    else phase = 'offline';
-  }
+function setPhase(next) {
+  phase = next;
   draw();
 }
 
-// look asks for the chosen product's figures; calls that come together, as
-// several outcomes do, become one question.
-let looking = 0;
-function look(soon = 200) {
-  if (looking) return;
-  looking = setTimeout(async () => {
-    try {
-      if (phase === 'ready') await refresh(chosen);
-      else await loadProducts();
-    } finally {
-      looking = 0;
-    }
-  }, soon);
+function takeProduct(p) {
+  stock.set(p.id, p);
+  if (phase === 'ready' || !wanted || stock.has(wanted)) setPhase('ready');
+  else setTimeout(setPhase, GATHER, 'ready'); // the one that the link names may be the next
 }
 
-async function refresh(id) {
-  const asked = Date.now();
-  const before = refused;
+const showing = () => (stock.has(wanted) ? wanted : stock.keys().next().value ?? field.product.value);
+
+function choose(id) {
+  wanted = id;
+  back = false;
+  const here = new URL(document.URL);
+  here.searchParams.set('product', id);
+  history.replaceState(history.state, '', here);
+}
+
+// changed compares a product's state with the one before: what opened, closed
+// or came back is said once.
+function changed(p, state) {
+  const before = states.get(p.id);
+  if (before === state) return;
+  states.set(p.id, state);
+  if (p.id !== showing() || before === undefined) return;
+  if (doored && doored !== state) complain();
+  back = state === 'open' && before === 'sold_out';
+  const words = {
+    open: before === 'not_open' ? 'The sale is open.' : before === 'sold_out' ? 'Back in stock.' : 'The sale goes on.',
+    sold_out: 'Sold out.', paused: 'The sale is paused.', closed: 'The sale is over.', not_open: 'The sale is not open yet.',
+  }[state] ?? 'The sale is delayed.';
+  if (state === 'open') {
+    if (current()?.stage === 'done' && wish.order.status !== 'accepted') renew();
+    if (said?.tone === 'sold_out') said = null;
+  }
+  view.news(words);
+  if (state === 'open' || (state === 'sold_out' && !wish)) headline(words.replace(/\.$/, ''));
+}
+
+// The page wakes by a timer at the product's next hour, as the shop's clock has it.
+let alarm = 0;
+function arm(now) {
+  clearTimeout(alarm);
+  const p = stock.get(showing());
+  if (!p) return;
+  const hours = [p.opens_at, p.closes_at].filter(Boolean).map((hour) => Date.parse(hour) - now).filter((ms) => ms > 0);
+  if (hours.length === 0) return;
+  const next = Math.min(...hours);
+  const second = scenes.saleState(p, now) === 'not_open' ? next % 1000 || 1000 : Infinity; // the countdown's next figure
+  alarm = setTimeout(draw, Math.min(next, second, 3_600_000));
+}
+
+// ---- the wish: what this tab is about to order ----
+
+// keep holds on to the wish over a reload. stage: refused (nothing was stored),
+// sending, unsure (no answer, and nobody asks any more), line, done.
+function keep(next) {
+  wish = next;
+  remember('wish', wish && { ...wish, touched: Date.now() });
+}
+
+// renew is the buyer's decision for another order, which needs another key.
+function renew() {
+  session.shop.wish();
+  keep(null);
+}
+
+function settle(order) {
+  const done = order.status !== 'pending';
+  const news = done && wish.stage !== 'done';
+  keep({ ...wish, order: { ...wish.order, ...order }, stage: done ? 'done' : 'line', seen: done ? wish.seen ?? Date.now() : undefined });
+  if (news) headline(`${order.status === 'accepted' ? '✓ ' : ''}${scenes.label(order.status)}`);
+}
+
+form.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && event.repeat) event.preventDefault(); // a held key is one press
+});
+
+// A change of the form ends the gesture: the next press means something else.
+for (const event of ['input', 'change']) form.addEventListener(event, () => { pressed = -Infinity; });
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  const now = performance.now();
+  const twice = now - pressed < GESTURE;
+  if (twice) pressed = now;
+  const { does } = look()?.button ?? { does: 'buy' };
+  if (twice || !does) return;
+  if (does === 'again') {
+    if (Date.now() - wish.seen < GESTURE) return; // that press was meant for the button before
+    pressed = now;
+    renew();
+    complain();
+    said = null;
+    draw();
+  } else if (does === 'resend') {
+    pressed = now;
+    send();
+  } else {
+    const { email, error = '' } = readEmail(field.email.value);
+    const quantity = readQuantity();
+    view.fieldError('email', error);
+    view.fieldError('quantity', quantity ? '' : 'A whole number from 1 to 1000.');
+    if (error) return field.email.focus();
+    if (!quantity) return field.quantity.focus();
+    pressed = now;
+    field.email.value = email;
+    know(email);
+    const same = wish?.email === email && wish.product === showing() && wish.quantity === quantity;
+    if (!same) renew();
+    keep({ email, product: showing(), quantity, stage: 'sending' });
+    send();
+  }
+});
+
+async function send() {
+  if (sending) return;
+  const mine = session;
+  const abort = sending = new AbortController();
+  let counting = 0;
+  const alive = setInterval(() => keep(wish), 1000); // so that a reload can be told from a reopened tab
+  keep({ ...wish, stage: 'sending', trying: false });
+  said = null;
+  complain();
+  draw();
   try {
-    const fresh = await api.product(id);
-    const known = stock.get(id);
-    if (known?.heard > asked) fresh.available = known.available; // a frame overtook the answer
-    stock.set(id, fresh);
-    stale = false;
-    // "Paused" is no news once the sale is open; older answers do not know.
-    if (refused && refused === before && refused.door !== view.saleState(fresh)) complain();
+    const { product: id, quantity } = wish;
+    const order = await mine.shop.buy({
+      product: id, quantity, signal: abort.signal,
+      onRetry({ message }, ms) {
+        clearInterval(counting);
+        complain(message);
+        keep({ ...wish, trying: true });
+        draw();
+        const due = Date.now() + ms;
+        const show = () => {
+          const left = Math.ceil((due - Date.now()) / 1000);
+          view.retry(`${left > 0 ? `Trying again in ${left} s.` : 'Trying again…'} Nothing is bought twice.`);
+        };
+        show();
+        counting = setInterval(show, 500);
+      },
+    });
+    if (mine !== session) return;
+    complain();
+    if (order.receipt) remember('receipts', { ...recall('receipts'), [order.id]: order.receipt });
+    settle(order);
   } catch (problem) {
-    if (problem.status === 404) return loadProducts();
-    stale = true;
+    if (mine !== session) return;
+    keep({ ...wish, stage: problem.passing ? 'unsure' : 'refused' });
+    pressed = -Infinity; // a press now repeats the same wish
+    const p = stock.get(wish.product);
+    const { type = '', available } = problem;
+    if (p && type.endsWith('not-enough') && Number.isInteger(available)) p.available = available;
+    const door = { 'sold-out': 'sold_out', paused: 'paused', 'not-open': 'not_open', closed: 'closed', stuck: 'stuck' }[type.split(':').at(-1)];
+    if (problem.status === undefined) throw problem; // a fault of the page's own
+    complain(problem.message, problem.status === 409 ? door : '');
+  } finally {
+    clearInterval(alive);
+    clearInterval(counting);
+    view.retry();
+    if (sending === abort) sending = null;
+    if (mine === session) announce(mine);
+    draw();
   }
-  draw();
 }
 
-let quiet = 0; // ticks that failed in a row
-function tick() {
-  if (document.visibilityState === 'visible') {
-    look(0);
-    const waits = session && [...session.orders.values()].some((o) => o.status === 'pending');
-    if (session && (!session.feed.live || (waits && Date.now() - session.feed.lastFrame > SILENCE))) ask(session);
-  }
-  quiet = phase === 'ready' ? 0 : quiet + 1;
-  setTimeout(tick, quiet > 0 ? 500 + backoff(quiet) : REFRESH * (1 + Math.random() / 2));
+// complain shows why an order failed; without words, nothing is wrong any more.
+function complain(words = '', door = '') {
+  doored = door ?? '';
+  view.error(words);
 }
 
 // ---- the form ----
-
-// The shop's own rule for addresses: a dot-atom, then a domain of two labels
-// or more, the last not all digits.
-const ATOM = "[a-z0-9!#$%&'*+/=?^_`{|}~-]+";
-const LABEL = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
-const ADDRESS = new RegExp(`^(?=[^@]{1,64}@.{1,189}$)${ATOM}(?:\\.${ATOM})*@(?:${LABEL}\\.)+(?![0-9]+$)${LABEL}$`);
-
-// readEmail commits the address when it is one, and returns it or ''.
-function readEmail({ insist }) {
-  const email = field.email.value.toLowerCase();
-  if (ADDRESS.test(email)) {
-    view.fieldError('email');
-    begin(email);
-    return email;
-  }
-  if (email === '' && !insist) {
-    end();
-    forget('email');
-    view.fieldError('email');
-  } else {
-    view.fieldError('email', email === '' ? 'Enter your email first.' : 'This does not look like an email address.');
-  }
-  return '';
-}
 
 function readQuantity() {
   const quantity = field.quantity.valueAsNumber;
   return Number.isInteger(quantity) && quantity >= 1 && quantity <= 1000 ? quantity : 0;
 }
 
-form.addEventListener('submit', (event) => {
-  event.preventDefault();
-  const email = readEmail({ insist: true });
-  const quantity = readQuantity();
-  view.fieldError('quantity', quantity ? '' : 'A whole number from 1 to 1000.');
-  if (!email) field.email.focus();
-  else if (!quantity) field.quantity.focus();
-  else if (!field.buy.disabled) send({ email, product: chosen, quantity });
-});
-
-async function send(purchase) {
-  if (sending) return;
-  sending = new AbortController();
-  const mine = session;
-  const hadFocus = document.activeElement === field.buy;
-  let countdown = 0;
-  complain();
-  draw();
-  try {
-    const order = await buy(purchase, {
-      signal: sending.signal,
-      onRetry(problem, pause) {
-        clearInterval(countdown);
-        complain(problem.message);
-        const due = Date.now() + pause;
-        const show = () => {
-          const seconds = Math.ceil((due - Date.now()) / 1000);
-          view.retry(`${seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again…'} Nothing is bought twice.`);
-        };
-        show();
-        countdown = setInterval(show, 500);
-      },
-    });
-    complain();
-    take(mine, order, true);
-  } catch (problem) {
-    complain(problem.passing ? unanswered(problem) : problem.message, problem.door ? problem : null);
-    if (problem.status === 404) loadProducts();
-  } finally {
-    clearInterval(countdown);
-    view.retry();
-    sending = null;
-    look(0);
-    draw();
-    // A disabled button loses the focus; it gets it back once drawn anew.
-    if (hadFocus) queueMicrotask(() => document.activeElement === document.body && field.buy.focus());
+field.email.addEventListener('change', () => {
+  const { email, error = '' } = readEmail(field.email.value);
+  view.fieldError('email', field.email.value.trim() ? error : '');
+  if (email) {
+    field.email.value = email;
+    know(email);
+  } else if (!field.email.value.trim()) {
+    know('');
   }
-}
-
-// complain shows why the order failed; without a text, nothing is wrong any more.
-function complain(text = '', because = null) {
-  refused = because;
-  view.error(text);
-}
-
-function unanswered({ message, retryAfter }) {
-  const later = retryAfter > 0 ? ` Try again in ${Math.ceil(retryAfter / 1000)} s.` : '';
-  return `${message}${later} Your order may be in all the same: if so, it shows up below, and buying again now does not buy twice.`;
-}
-
-field.email.addEventListener('change', () => readEmail({ insist: false }));
+});
 field.email.addEventListener('input', () => view.fieldError('email'));
+field.remember.addEventListener('change', () => know(session.email));
 field.product.addEventListener('change', () => {
-  chosen = field.product.value;
-  remember('product', chosen);
+  choose(field.product.value);
   complain();
   draw();
-  look(0);
 });
 field.quantity.addEventListener('input', () => {
   view.fieldError('quantity');
   draw();
 });
+field.quantity.addEventListener('wheel', (event) => { // scrolls the page, never the amount
+  event.preventDefault();
+  scrollBy({ top: event.deltaY });
+}, { passive: false });
 for (const [id, step] of [['less', -1], ['more', 1]]) {
-  document.getElementById(id).addEventListener('click', () => {
-    field.quantity.value = Math.min(1000, Math.max(1, (readQuantity() || 1) + step));
+  view.el(id).addEventListener('click', () => {
+    const { most } = mine();
+    field.quantity.value = Math.min(1000, Math.max(1, step > 0 ? Math.min(readQuantity() + 1, Math.max(most, readQuantity(), 1)) : readQuantity() - 1));
     view.fieldError('quantity');
     draw();
   });
 }
-document.getElementById('stop').addEventListener('click', () => sending?.abort());
+field.buy.addEventListener('blur', () => draw());
+view.el('stop').addEventListener('click', () => sending?.abort());
+view.el('forget').addEventListener('click', forget);
+view.el('forget-too').addEventListener('click', forget);
+view.el('start-over').addEventListener('click', () => {
+  renew();
+  complain();
+  draw();
+  field.buy.focus();
+});
+document.addEventListener('click', async ({ target }) => {
+  const button = target.closest?.('[data-copy]');
+  if (!button) return;
+  const code = button.querySelector('code') ?? view.el('number-text');
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    view.news('The order number is copied.');
+    button.classList.add('copied');
+    setTimeout(() => button.classList.remove('copied'), 1500);
+  } catch { // not a secure context: selected, it can be copied by hand
+    getSelection().selectAllChildren(code);
+  }
+});
 
 // ---- drawing ----
+
+// mine is what the buyer has of the product on show, and may still have.
+function mine() {
+  const p = stock.get(showing());
+  let got = 0;
+  let waiting = 0;
+  for (const o of session.orders.values()) {
+    if (o.product !== showing()) continue;
+    if (o.status === 'accepted') got += o.quantity;
+    if (o.status === 'pending') waiting += o.quantity;
+  }
+  const room = p?.limit_per_buyer ? p.limit_per_buyer - got - waiting : Infinity;
+  return { p, got, waiting, room, most: Math.min(room, p?.available ?? Infinity) };
+}
+
+// current is the wish as far as it is for the product on show.
+function current() {
+  return wish?.product === showing() ? wish : null;
+}
+
+function look(now = session.shop.now()) {
+  const { p, got, room } = mine();
+  return scenes.scene({
+    phase, p, got, room, back, wish: current(), quantity: readQuantity(),
+    state: p && scenes.saleState(p, now), opens: hour(p, now),
+  });
+}
+
+// hour says when the product opens, in the buyer's zone and way of writing.
+function hour(p, now) {
+  if (!p?.opens_at) return null;
+  const at = new Date(p.opens_at);
+  const today = at.toDateString() === new Date(now).toDateString();
+  const clock = at.toLocaleTimeString([], { hour: 'numeric', minute: '2-digit' });
+  const day = at.toLocaleDateString([], { weekday: 'short', day: 'numeric', month: 'long' });
+  const zone = new Intl.DateTimeFormat([], { timeZoneName: 'short' }).formatToParts(at).find((part) => part.type === 'timeZoneName').value;
+  return {
+    iso: p.opens_at,
+    left: scenes.countdown(at - now),
+    short: today ? `at ${clock}` : `${at.toLocaleDateString([], { day: 'numeric', month: 'short' })}, ${clock}`,
+    long: `${day}, ${clock} ${zone}.`,
+  };
+}
 
 let due = false;
 function draw() {
@@ -297,72 +427,135 @@ function draw() {
   due = true;
   queueMicrotask(() => {
     due = false;
-    const p = stock.get(chosen);
-    const quantity = readQuantity();
-    view.shop(phase);
-    if (phase === 'ready') {
-      view.choice([...stock.values()], chosen);
-      view.product(p, { stale });
-    }
-    view.button({ phase, state: p && view.saleState(p), quantity, sending: sending !== null });
-    view.quantityHint(quantity, p);
-    const list = newestFirst();
-    view.orders(list.slice(0, SHOWN), { email: session?.email ?? '', ahead: ahead(list) });
-    const waiting = list.filter((o) => o.status === 'pending').length;
-    document.title = waiting > 0 ? `(${waiting}) In line · firstcome` : 'firstcome';
+    paint();
   });
 }
 
-// ahead puts a pending order's wait into words. A line frame speaks of the
-// buyer's foremost order of the product; later ones stand behind it.
+function paint() {
+  const now = session.shop.now();
+  for (const p of stock.values()) changed(p, scenes.saleState(p, now));
+  const { p, got, waiting } = mine();
+  const state = p && scenes.saleState(p, now);
+  const s = look(now);
+  view.connection(lamp);
+  view.poster({ phase, p, state, chip: s?.chip, stale: lamp === 'lost' });
+  if (phase === 'ready') view.choice([...stock.values()], showing());
+  const own = s?.card ? current() : null;
+  if (s) view.panel(s, {
+    hint: scenes.terms({ p, got, waiting }), known: session.email !== '',
+    hour: hour(p, now), next: own?.stage === 'done' && nextURL(own.order),
+  });
+  if (wish) view.summary(`${scenes.count(wish.quantity)} × ${product(wish.product).name} for ${wish.email}`);
+  view.status(own ? { ...(own.stage === 'line' ? { tone: 'pending', head: 'You are in line', text: scenes.sentence(own.order.message) } : { ...outcome(own.order), head: scenes.label(own.order.status) }), main: true } : said);
+  view.orderNumber(own?.stage === 'done' ? own.order.id : undefined);
+  const list = newestFirst();
+  way(own?.stage === 'line' ? own : null, list);
+  view.orders(list.slice(0, SHOWN), { email: session.email, ahead: ahead(list), product });
+  title(own?.stage === 'line' ? scenes.wait(line(own.order, list)).place : '');
+  arm(now);
+}
+
+// line is the shop's word on a pending order. A line frame speaks of the
+// buyer's foremost order of a product; what stands behind that has no figure.
+function line(order, list) {
+  const foremost = list.findLast((o) => o.status === 'pending' && o.product === order.product);
+  if (foremost && foremost.id !== order.id) return undefined;
+  return session.lines.get(order.product) ?? (Number.isInteger(order.ahead) ? order : undefined);
+}
+
+// way shows the way through the line, and says it at its beginning, half way
+// and at its end.
+function way(own, list) {
+  if (!own) return view.wait(null);
+  const frame = line(own.order, list);
+  const words = scenes.wait(frame);
+  const left = frame?.ahead;
+  const all = Math.max(own.from ?? 0, left ?? 0);
+  if (left !== undefined) {
+    const step = left === 0 ? 3 : left * 2 <= all && all > 3 ? 2 : 1;
+    if (all !== own.from || step > (own.step ?? 0)) {
+      if (step > (own.step ?? 0)) view.news([words.place, words.eta].filter(Boolean).join(', '));
+      keep({ ...own, from: all, step });
+    }
+  }
+  view.wait(words, left === undefined ? 0 : left === 0 ? 1 : 1 - left / all);
+}
+
 function ahead(list) {
-  const foremost = new Map(list.filter((o) => o.status === 'pending').map((o) => [o.product, o.id]));
   return (order) => {
-    if (foremost.get(order.product) !== order.id) return { label: 'In line', value: '…', text: 'Behind your earlier order.' };
-    const n = session.line.get(order.product)?.ahead;
-    if (n === undefined) return { label: 'In line', value: '…', text: `${order.message}.` };
-    if (n === 0) return { label: 'Ahead', value: '0', text: 'You are next.' };
-    return { label: 'Ahead', value: n.toLocaleString('en'), text: `${n.toLocaleString('en')} ahead of you.` };
+    const n = line(order, list)?.ahead;
+    if (n === undefined) return { label: 'In line', value: '…', text: scenes.sentence(order.message) };
+    return { label: 'Ahead', value: scenes.count(n), text: n === 0 ? 'You are next.' : `${scenes.count(n)} ahead of you.` };
   };
+}
+
+// nextURL is where the shop goes on with an approved order.
+function nextURL(order) {
+  const to = stock.get(order.product)?.next_url;
+  if (order.status !== 'accepted' || !to) return '';
+  const next = new URL(to, home);
+  if (!/^https?:$/.test(next.protocol)) return '';
+  next.searchParams.set('order', order.id);
+  const receipt = order.receipt ?? recall('receipts')?.[order.id];
+  if (receipt) next.searchParams.set('receipt', receipt);
+  return next.href;
+}
+
+// ---- the title: what happened, until it was seen ----
+
+let news = '';
+let stale = 0;
+function headline(words) {
+  news = words;
+  seen();
+  draw();
+}
+function seen() {
+  clearTimeout(stale);
+  if (news && !document.hidden) stale = setTimeout(() => { news = ''; draw(); }, SEEN);
+}
+function title(waiting) {
+  const about = stock.has(showing()) ? product(showing()).name : '';
+  const words = [news || waiting, about, 'firstcome'].filter(Boolean).slice(0, 2).join(' · ');
+  if (document.title !== words) document.title = words;
 }
 
 // ---- what the browser remembers ----
 
-// A reloaded tab goes on as the buyer it had, a new one as the last buyer of any
-// tab. Storage may be forbidden; the page then works, and forgets.
-function remember(name, value) {
-  onShelves((shelf) => { shelf.setItem(`firstcome.${name}`, value); });
+// The tab remembers (sessionStorage); the device (localStorage) only an address
+// that somebody asked it to. Storage may be forbidden: the page then forgets.
+const device = () => localStorage;
+function remember(slot, value, shelf = () => sessionStorage) {
+  try {
+    if (value === null) shelf().removeItem(`firstcome.${slot}`);
+    else shelf().setItem(`firstcome.${slot}`, JSON.stringify(value));
+  } catch { /* as said */ }
 }
-function recall(name) {
-  return onShelves((shelf) => shelf.getItem(`firstcome.${name}`)).find((value) => value) ?? '';
-}
-function forget(name) {
-  onShelves((shelf) => { shelf.removeItem(`firstcome.${name}`); });
-}
-function onShelves(use) {
-  return SHELVES.map((name) => {
-    try { return use(window[name]); } catch { return null; /* as said */ }
-  });
+function recall(slot, shelf = () => sessionStorage) {
+  try { return JSON.parse(shelf().getItem(`firstcome.${slot}`)); } catch { return null; }
 }
 
-addEventListener('online', () => {
-  session?.feed.wake({ replace: true });
-  look(0);
-});
-document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState !== 'visible') return;
-  session?.feed.wake();
-  if (session) ask(session);
-  look(0);
-});
-addEventListener('pageshow', (event) => event.persisted && session?.feed.wake({ replace: true }));
+document.addEventListener('visibilitychange', () => { seen(); draw(); });
+addEventListener('pagehide', () => { if (wish) keep(wish); });
+addEventListener('pageshow', ({ persisted }) => persisted && draw());
 
-loadProducts().then(() => setTimeout(tick, phase === 'ready' ? REFRESH : 500));
-field.email.value = recall('email');
-if (field.email.value) readEmail({ insist: false });
-const cut = unfinished(); // a reload came between an order and its answer
-if (cut && cut.email === session?.email) {
-  field.quantity.value = cut.quantity;
-  chosen = cut.product;
-  send(cut);
+// ---- the beginning ----
+
+const lasting = recall('email', device);
+const email = recall('email') ?? lasting ?? '';
+const old = recall('wish');
+field.remember.checked = Boolean(lasting);
+field.email.value = email;
+begin(email);
+if (old && old.email === email) {
+  wish = old;
+  if (wish.stage !== 'done' || !wanted) wanted = old.product;
+  field.quantity.value = old.quantity;
+  if (wish.stage === 'sending') {
+    if (Date.now() - old.touched < GONE) send(); // a reload came between the order and its answer
+    else keep({ ...wish, stage: 'unsure' });
+  } else if (wish.stage === 'done') { // it was seen, and the page begins anew
+    setTimeout(() => { if (wish?.stage === 'done') { renew(); field.quantity.value = 1; draw(); } }, Math.max(0, old.seen + SETTLED - Date.now()));
+  }
 }
+draw();
