@@ -64,13 +64,14 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// refuse closes the connection last: a client that is turned away has been counted.
 func (l *listener) refuse(nc net.Conn) {
-	_ = nc.Close() // nothing was read or written
 	l.refused.Add(1)
 	if times, due := l.full.due(time.Now()); due {
 		l.log.Warn("connections are refused: as many are open as the limit of file descriptors allows",
 			slog.Int64("open", l.most), slog.Int("times", times))
 	}
+	_ = nc.Close() // nothing was read or written
 }
 
 func temporary(err error) bool {
