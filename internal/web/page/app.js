@@ -119,7 +119,7 @@ function announce(mine) {
       text: `${counts.map(([s, list]) => `${list.length} ${scenes.label(s).toLowerCase()}`).join(', ')}.`,
     };
   }
-  headline(`${said.head}`);
+  headline(decided.length > 1 ? said.head : scenes.label(decided[0].status));
   draw();
 }
 
