@@ -40,6 +40,8 @@ func ParseEmail(s string) (Email, error) {
 	switch {
 	case s == "":
 		return "", badEmail("it is empty")
+	case at < 0 && strings.Contains(s, "＠"):
+		return "", badEmail("its ＠ is the full-width one: write @")
 	case at < 0:
 		return "", badEmail("it has no @")
 	case at > maxLocal:
@@ -68,6 +70,9 @@ func checkLocal(local string) error {
 			}
 			dot = true
 			continue
+		}
+		if local[i] >= 0x80 {
+			return badEmail("a character before the @ that is not ASCII")
 		}
 		if !atext[local[i]] {
 			return badEmail("a character before the @ that is not allowed")
@@ -107,6 +112,8 @@ func checkLabel(label string, last bool) error {
 		switch c := label[i]; {
 		case '0' <= c && c <= '9':
 			digits++
+		case c >= 0x80:
+			return badEmail("a character in the domain that is not ASCII: write the domain in punycode (xn--…)")
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '-':
 		default:
 			return badEmail("a character in the domain that is not allowed")

@@ -73,6 +73,17 @@ func TestParseEmailTable(t *testing.T) {
 	}
 }
 
+// A refusal says what to write instead where a keyboard or a domain is not English.
+func TestParseEmailNamesWhatIsForeign(t *testing.T) {
+	for address, want := range map[string]string{
+		"ann＠example.com": "full-width", "ann@bücher.example": "punycode", "jörg@example.com": "before the @ that is not ASCII",
+	} {
+		if _, err := ParseEmail(address); !errors.Is(err, ErrEmail) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", address, err, want)
+		}
+	}
+}
+
 func TestTokenTable(t *testing.T) {
 	for email, token := range map[Email]string{
 		"laskar@mail.com": "laskar=40mail=2Ecom",

@@ -2,7 +2,9 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"html/template"
+	"io"
 	"net/url"
 	"strconv"
 	"strings"
@@ -11,7 +13,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
-	"github.com/valyala/fasthttp"
 
 	"firstcome/internal/sale"
 )
@@ -120,14 +121,33 @@ func (s *Server) render(c *fiber.Ctx, t *template.Template, data any) error {
 	r.Header.SetCanonical(headerVary, varyCoding)
 	if takesGzip(c) {
 		r.Header.Set(fiber.HeaderContentEncoding, "gzip")
-		r.SetBodyRaw(fasthttp.AppendGzipBytesLevel(nil, b.Bytes(), fasthttp.CompressBestSpeed))
-		return nil
+		return zipInto(r.BodyWriter(), b.Bytes())
 	}
 	r.SetBody(b.Bytes())
 	return nil
 }
 
 var renderBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// zipWriters are kept, as each holds some 800 KB. fasthttp's own would leave goroutines
+// behind that nothing ends.
+var zipWriters = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic("web: gzip: " + err.Error()) // the level is one of its own
+	}
+	return w
+}}
+
+func zipInto(to io.Writer, body []byte) error {
+	w := zipWriters.Get().(*gzip.Writer)
+	defer zipWriters.Put(w)
+	w.Reset(to)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	return w.Close()
+}
 
 // base is the relative URL of the shop from the request's path.
 func base(c *fiber.Ctx) string {
