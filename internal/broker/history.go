@@ -64,17 +64,87 @@ type StoredLink struct {
 }
 
 // Newest reads the product's newest link. Usually it is the newest value, which the
-// link before proves. Else somebody has written into the bucket, and the whole history
-// is read. ErrNotFound: there is no link.
+// link before proves. Else somebody has written into the bucket, and the history is read
+// from the newest value on that its predecessor proves. ErrNotFound: there is no link.
 func (h *History) Newest(ctx context.Context, product sale.ProductID) (StoredLink, error) {
-	link, err := h.last(ctx, product)
+	msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"last_by_subj":%q}`, stockSubject(product)))
+	if err != nil {
+		return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
+	}
+	link, err := storedLink(msg)
 	if err == nil {
 		err = h.prove(ctx, link)
 	}
-	if errors.Is(err, sale.ErrNoLink) {
-		return h.fold(ctx, product, nil)
+	if !errors.Is(err, sale.ErrNoLink) {
+		return link, err
 	}
-	return link, err
+	from, err := h.provenBefore(ctx, product, sale.Seq(msg.Seq))
+	if err != nil {
+		return StoredLink{}, err
+	}
+	return h.fold(ctx, product, from, nil)
+}
+
+// provenBefore goes back from a revision to a link that its predecessor proves. Its answer
+// is zero if searchBack values before the revision are none: the history must then be read
+// from its beginning.
+func (h *History) provenBefore(ctx context.Context, product sale.ProductID, revision sale.Seq) (StoredLink, error) {
+	for range searchBack {
+		msg, err := h.valueBefore(ctx, product, revision)
+		if errors.Is(err, sale.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
+		}
+		link, err := storedLink(msg)
+		if err == nil && link.Product == product {
+			err = h.prove(ctx, link)
+			if !errors.Is(err, sale.ErrNoLink) {
+				return link, err
+			}
+		}
+		revision = sale.Seq(msg.Seq)
+	}
+	return StoredLink{}, nil
+}
+
+// valueBefore reads the newest value of the product that was stored before a revision. The
+// server can only search forward, so this asks from further and further back, and then
+// halves what is left.
+func (h *History) valueBefore(ctx context.Context, product sale.ProductID, revision sale.Seq) (*storedMsg, error) {
+	next := func(from sale.Seq) (*storedMsg, error) {
+		return fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, from, stockSubject(product)))
+	}
+	var found *storedMsg
+	end := revision // from here on there is none before the revision
+	for step := sale.Seq(1); found == nil; step *= 2 {
+		from := max(revision, step+1) - step
+		msg, err := next(from)
+		switch {
+		case err != nil:
+			return nil, err
+		case sale.Seq(msg.Seq) < revision:
+			found = msg
+		case from == 1:
+			return nil, sale.ErrNotFound
+		default:
+			end = from
+		}
+	}
+	for sale.Seq(found.Seq)+1 < end {
+		middle := sale.Seq(found.Seq) + (end-sale.Seq(found.Seq))/2
+		msg, err := next(middle)
+		if err != nil {
+			return nil, err
+		}
+		if sale.Seq(msg.Seq) < revision {
+			found = msg
+		} else {
+			end = middle
+		}
+	}
+	return found, nil
 }
 
 // prove tells a link from a value that only looks like one: a link was appended after
@@ -89,15 +159,6 @@ func (h *History) prove(ctx context.Context, link StoredLink) error {
 		return fmt.Errorf("revision %d: %w", link.Revision, sale.ErrNoLink)
 	}
 	return err
-}
-
-// last reads the newest value as a link.
-func (h *History) last(ctx context.Context, product sale.ProductID) (StoredLink, error) {
-	msg, err := fromLeader(ctx, h.nc, stockStream, fmt.Appendf(nil, `{"last_by_subj":%q}`, stockSubject(product)))
-	if err != nil {
-		return StoredLink{}, fmt.Errorf("history of %s: %w", product, err)
-	}
-	return storedLink(msg)
 }
 
 // read reads one revision as a link.
@@ -121,11 +182,14 @@ func storedLink(msg *storedMsg) (StoredLink, error) {
 	return StoredLink{Link: link, Revision: sale.Seq(msg.Seq), Value: msg.Data, appended: err == nil, before: sale.Seq(before)}, nil
 }
 
-// fold reads the product's history from its beginning, up to the first link for which
-// enough says yes, or to the newest.
-func (h *History) fold(ctx context.Context, product sale.ProductID, enough func(StoredLink) bool) (newest StoredLink, err error) {
+// fold reads the product's history behind a link, or from its beginning if that is zero,
+// up to the first link for which enough says yes, or to the newest.
+func (h *History) fold(ctx context.Context, product sale.ProductID, newest StoredLink, enough func(StoredLink) bool) (StoredLink, error) {
 	head := sale.Head{Stock: sale.Stock{Product: product}}
-	for at := sale.Seq(0); ; {
+	if newest.Link != nil {
+		head = sale.Head{Stock: newest.Stock, N: newest.N, Hash: sale.HashOf(newest.Value), At: newest.At, By: newest.By, Queue: newest.Queue}
+	}
+	for at := newest.Revision; ; {
 		seq, value, err := h.Next(ctx, product, at)
 		if errors.Is(err, sale.ErrNotFound) && newest.Link != nil {
 			return newest, nil
@@ -154,8 +218,8 @@ func (h *History) Before(ctx context.Context, link StoredLink) (StoredLink, erro
 
 // SettledBy finds the link that settled the message at a position, false if none has
 // yet. Messages are settled in order (P2), so it takes one read for every doubling of
-// the history. Where what was written by hand leads it astray, the whole history is
-// read.
+// the history. Where what was written by hand leads it astray, the history is read from
+// the next link before on that its predecessor proves.
 func (h *History) SettledBy(ctx context.Context, product sale.ProductID, at sale.Position) (StoredLink, bool, error) {
 	newest, err := h.Newest(ctx, product)
 	if err != nil || !reached(newest, at) {
@@ -180,7 +244,14 @@ func (h *History) SettledBy(ctx context.Context, product sale.ProductID, at sale
 		err = h.prove(ctx, found)
 	}
 	if errors.Is(err, sale.ErrNoLink) {
-		found, err = h.fold(ctx, product, func(link StoredLink) bool { return reached(link, at) })
+		var from StoredLink
+		if from, err = h.provenBefore(ctx, product, found.Revision); err != nil {
+			return StoredLink{}, false, err
+		}
+		if from.Link != nil && reached(from, at) {
+			from = StoredLink{} // led astray: the first one that reached it is before
+		}
+		found, err = h.fold(ctx, product, from, func(link StoredLink) bool { return reached(link, at) })
 	}
 	return found, err == nil && found.Queue == at, err
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/broker"
@@ -88,6 +91,58 @@ func TestNewestLink(t *testing.T) {
 			}
 			if got := newest(t, c, "mug"); got.N != 1 {
 				t.Errorf("the mug is at link %d", got.N)
+			}
+		})
+	}
+}
+
+// What was written by hand costs a few reads, however long the history is: an instance
+// asks for the newest link before its door opens, and a command before it gives up.
+func TestNewestReadsLittle(t *testing.T) {
+	t.Parallel()
+	for name, write := range byHand {
+		t.Run(name, func(t *testing.T) {
+			w := on(t, one)
+			c := w.sell(t, 5, "shirt", "mug")
+			kv, js, h := w.bucket(t), w.admin(t), broker.NewHistory(c)
+			head, last := headOf(t, c, "shirt")
+			for n := range uint64(300) {
+				m := &sale.Message{Product: "shirt", Epoch: head.Queue.Epoch, Seq: n + 1}
+				link, _ := head.Decide(decidedBefore{}, m, nil, "test", time.Now())
+				if _, err := head.Continue(link.Encode()); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				if last, err = h.Append(within(t), "shirt", last, link.Encode()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 {
+				write(t, c, kv)
+			}
+			want := appendLink(t, c, "shirt", sale.Position{Epoch: head.Queue.Epoch, Seq: 400}, newOrder("a@x.com"))
+			var reads atomic.Int64
+			sub, err := js.Conn().Subscribe("$JS.API.STREAM.MSG.GET.KV_stock", func(*nats.Msg) { reads.Add(1) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = sub.Unsubscribe() }()
+			if err := js.Conn().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			link, err := h.Newest(within(t), "shirt")
+			if err != nil || link.N != want.N || link.Revision != want.Revision {
+				t.Errorf("the newest is %d, %v, want %d", link.N, err, want.N)
+			}
+			link, found, err := h.SettledBy(within(t), "shirt", want.Queue)
+			if err != nil || !found || link.N != want.N {
+				t.Errorf("the message was settled by %d, %v, %v, want %d", link.N, found, err, want.N)
+			}
+			if before, err := h.Before(within(t), link); err != nil || before.N != want.N-1 {
+				t.Errorf("before it is %d, %v, want %d", before.N, err, want.N-1)
+			}
+			if n := reads.Load(); n < 5 || n > 150 {
+				t.Errorf("that took %d reads of %d links", n, want.N)
 			}
 		})
 	}
