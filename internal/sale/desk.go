@@ -74,7 +74,7 @@ func (m *Message) readDeskLine(n int, raw []byte) (*DeskLine, error) {
 // where strict says so.
 func readDeskFields(fields map[string]json.RawMessage, strict bool) (line DeskLine, err error) {
 	maps.DeleteFunc(fields, func(name string, v json.RawMessage) bool {
-		return string(v) == "null" && name != "opens_at" && name != "closes_at"
+		return string(v) == "null" && slices.Contains(nullIsMissing, name)
 	})
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if err := line.set(name, fields[name]); err != nil && (strict || err != errUnknownField) {
@@ -83,6 +83,10 @@ func readDeskFields(fields map[string]json.RawMessage, strict bool) (line DeskLi
 	}
 	return line, line.Check()
 }
+
+// nullIsMissing are the fields in which null says nothing. In an hour it is none, and a
+// field that is not known is an error whatever it holds.
+var nullIsMissing = []string{"id", "do", "units", "available", "limit_per_buyer", "paused", "by", "why"}
 
 var errUnknownField = errors.New("unknown field")
 

@@ -54,7 +54,7 @@ func TestDeskLineTable(t *testing.T) {
 		`{"do":"supply","units":99999999999999999999}`, `{"do":"supply","units":1.0}`, `{"do":"supply","units":1e1}`, `{"do":"supply","units":"1"}`, `{"do":"supply","units":+1}`,
 		`{"do":"supply","available":-1}`, `{"do":"supply","available":1000000000001}`, `{"do":"supply","available":[]}`,
 		`{"do":"supply","units":1,"paused":true}`, `{"do":"supply","units":1,"closes_at":null}`, `{"do":"terms","paused":true,"units":1}`, `{"do":"terms","paused":true,"available":1}`,
-		`{"do":"supply","units":1,"note":"x"}`, `{"do":"supply","Units":1}`, `{"do":"supply","units":1,"unit":null,"x":1}`,
+		`{"do":"supply","units":1,"note":"x"}`, `{"do":"supply","units":1,"note":null}`, `{"do":"terms","paused":true,"close_at":null}`, `{"do":"supply","Units":1}`, `{"do":"supply","units":1,"unit":null,"x":1}`,
 		`{"do":"supply","units":1,"units":1}`, `{"do":"supply","units":1,"do":"supply"}`, `{"do":"supply","units":null,"units":1}`,
 		`{"do":"terms","limit_per_buyer":-1}`, `{"do":"terms","limit_per_buyer":1000000000001}`, `{"do":"terms","limit_per_buyer":"2"}`, `{"do":"terms","limit_per_buyer":null}`,
 		`{"do":"terms","paused":"true"}`, `{"do":"terms","paused":1}`, `{"do":"terms","paused":null}`,
