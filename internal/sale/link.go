@@ -185,6 +185,9 @@ func (h *Head) readLink(value []byte, link *Link) error {
 		if r.err == nil && h.precedes(link) == nil {
 			return fmt.Errorf("link %d: change is %s: %w", link.N, quoted(string(link.Change)), ErrNewer)
 		}
+		if r.err == nil {
+			return noLink("its change is unknown")
+		}
 	}
 	if r.err != nil {
 		return noLink("%v", r.err)

@@ -156,6 +156,14 @@ func TestLinkLayout(t *testing.T) {
 			t.Errorf("%s by itself is read as %+v, %v", l.bytes, got, err)
 		}
 	}
+	first, err := NewProduct("tshirt", 1, 0, testEpoch, testTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Change = "holds"
+	if _, err := ReadLink(first.Encode()); !errors.Is(err, ErrNoLink) {
+		t.Errorf("a change that is not known: %v", err)
+	}
 	if _, err := ReadLink([]byte("garbage")); !errors.Is(err, ErrNoLink) {
 		t.Errorf("garbage by itself: %v", err)
 	}
