@@ -77,7 +77,8 @@ func (f *Feed) revision(_ string, msg *storedMsg) {
 	if err != nil {
 		return // a key that no product can have
 	}
-	if err := f.book.Apply(product, sale.Seq(msg.Seq), msg.Data); err != nil {
+	stopped := f.book.Stopped(product) // the values after it say the same again
+	if err := f.book.Apply(product, sale.Seq(msg.Seq), msg.Data); err != nil && stopped == nil {
 		f.conn.log.Error("the product is not followed any more", "product", product, "err", err)
 	}
 }
