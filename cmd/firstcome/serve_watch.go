@@ -106,9 +106,13 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 	return hold.String(), false
 }
 
-// begin asks the witnesses of every product, before any door opens.
+// begin asks the witnesses of every product, before any door opens. A further attempt
+// goes on where the one before ended: with many products one may be too short for all.
 func (w *stuckWatch) begin(ctx context.Context) error {
 	for _, p := range w.book.Products() {
+		if err, asked := w.behind[p.Product]; asked && err == nil {
+			continue
+		}
 		if err := w.ask(ctx, p.Product); err != nil {
 			return fmt.Errorf("product %s: %w", p.Product, err)
 		}
