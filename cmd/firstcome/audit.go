@@ -77,7 +77,11 @@ func runAudit(ctx context.Context, conn *broker.Conn, mark string, progress func
 		return r, err
 	}
 	queue := audit.Queue{Epoch: state.Epoch, First: state.First, Last: state.Last, Acked: state.Acked, Queued: map[sale.ProductID]*audit.Sequences{}}
-	if epoch, seq, err := broker.ReadQueueMark(mark); err == nil && epoch == state.Epoch {
+	epoch, seq, err := broker.ReadQueueMark(mark)
+	if err != nil {
+		return r, err
+	}
+	if epoch == state.Epoch {
 		queue.Mark = seq // else it is another store's, or there is none
 	}
 	replays := map[sale.ProductID]*audit.Replay{}

@@ -106,7 +106,11 @@ func diagnose(ctx context.Context, conn *broker.Conn, mark string, progress func
 		return d, err
 	}
 	w := sale.Witness{Epoch: d.state.Epoch, First: d.state.First, Last: d.state.Last}
-	if epoch, seq, err := broker.ReadQueueMark(mark); err == nil && epoch == d.state.Epoch {
+	epoch, seq, err := broker.ReadQueueMark(mark)
+	if err != nil {
+		return d, err
+	}
+	if epoch == d.state.Epoch {
 		w.Mark = seq // else it is another store's, or there is none
 	}
 	end := max(w.Last, w.Mark)

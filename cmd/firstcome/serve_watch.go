@@ -148,7 +148,7 @@ func (w *stuckWatch) ask(ctx context.Context, product sale.ProductID) error {
 		w.witness[product] = q
 	}
 	err := q.Examine(ctx)
-	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) {
+	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) && !errors.Is(err, broker.ErrMissing) {
 		return err
 	}
 	w.behind[product] = err

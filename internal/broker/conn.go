@@ -212,6 +212,9 @@ func (c *Conn) asyncError(role string, log *slog.Logger, sub *nats.Subscription,
 		c.returned()
 		return
 	}
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+statusPrefix) {
+		err = fmt.Errorf("%w: %s<buyer>.<order>", nats.ErrPermissionViolation, statusPrefix) // an address is in no log
+	}
 	log.Error("NATS refuses", "subject", subject, "err", err)
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		c.deny(err)

@@ -39,7 +39,7 @@ var ErrMissing = errors.New("run firstcome provision or firstcome repair as an a
 // Final tells whether err is one that waiting does not mend, as it does for a
 // cluster that is merely not there yet.
 func Final(err error) bool {
-	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct, ErrCut, ErrOldStore, ErrLimit, ErrMissing, sale.ErrNewer} {
+	for _, final := range []error{ErrTooOld, ErrRefused, ErrSettings, ErrDrift, ErrNoProduct, ErrCut, ErrOldStore, ErrLimit, ErrMark, ErrMissing, sale.ErrNewer} {
 		if errors.Is(err, final) {
 			return true
 		}

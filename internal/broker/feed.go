@@ -139,6 +139,7 @@ type follower struct {
 	handle jetstream.Stream
 	sub    *nats.Subscription
 	closed chan struct{} // when no copy is being handled any more
+	warned time.Time     // of hear
 
 	mu      sync.Mutex
 	id      string    // of the stream that at counts; "": none was read yet
@@ -189,7 +190,10 @@ func (f *follower) hear(msg *nats.Msg) {
 	seq, err := strconv.ParseUint(last(msg.Header, jetstream.SequenceHeader), 10, 64)
 	at, timeErr := time.Parse(time.RFC3339Nano, last(msg.Header, jetstream.TimeStampHeaer))
 	if err != nil || timeErr != nil || last(msg.Header, jetstream.StreamHeader) != f.stream {
-		f.conn.log.Warn("a message that the stream did not send", "stream", f.stream, "subject", msg.Subject)
+		if time.Since(f.warned) > time.Minute {
+			f.warned = time.Now()
+			f.conn.log.Warn("messages that the stream did not send", "stream", f.stream, "subject", f.subject)
+		}
 		return
 	}
 	f.mu.Lock()

@@ -27,7 +27,6 @@ func TestDriftIsRefusedAndNamed(t *testing.T) {
 		{"ORDERS", "max_msgs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 7 }},
 		{"ORDERS", "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 7 }},
 		{"ORDERS", "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 700 }},
-		{"ORDERS", "max_bytes", func(c *jetstream.StreamConfig) { c.MaxBytes = 7000 }},
 		{"ORDERS", "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 		{"ORDERS", "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
 		{"ORDERS", "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},

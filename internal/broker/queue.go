@@ -99,6 +99,9 @@ func (q *Queue) Examine(ctx context.Context) error {
 		return err
 	}
 	consumer, err := stream.Consumer(ctx, q.want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer %s is missing: %w", q.product, ErrMissing)
+	}
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", q.product, err)
 	}

@@ -34,6 +34,10 @@ type markFile struct {
 	Seq   uint64 `json:"seq"`
 }
 
+// ErrMark is wrapped where a mark is there and cannot be read: without it a queue that
+// has lost its end looks whole.
+var ErrMark = errors.New("the queue's mark cannot be read; remove the file if the store is known to be sound")
+
 // ReadQueueMark reads a mark, zero if there is none.
 func ReadQueueMark(path string) (epoch string, seq uint64, err error) {
 	b, err := os.ReadFile(path)
@@ -41,11 +45,11 @@ func ReadQueueMark(path string) (epoch string, seq uint64, err error) {
 		return "", 0, nil
 	}
 	if err != nil {
-		return "", 0, fmt.Errorf("read the queue's mark: %w", err)
+		return "", 0, fmt.Errorf("%w: %w", ErrMark, err)
 	}
 	var m markFile
 	if err := json.Unmarshal(b, &m); err != nil {
-		return "", 0, fmt.Errorf("read the queue's mark %s: %w", path, err)
+		return "", 0, fmt.Errorf("%s: %w: %w", path, ErrMark, err)
 	}
 	return m.Epoch, m.Seq, nil
 }
