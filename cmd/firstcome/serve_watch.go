@@ -87,7 +87,9 @@ func (w *stuckWatch) why(ctx context.Context, p *sale.Product) (why string, last
 	}
 	hold, err := broker.LookAtHold(ctx, w.conn, p.Product)
 	if err == nil && hold.Empty() {
-		err = w.vanished(ctx, p.Product, hold.Position)
+		if err = w.passedOver(ctx, p.Product); err == nil {
+			err = w.vanished(ctx, p.Product, hold.Position)
+		}
 		if err == nil {
 			return "", false
 		}
@@ -135,6 +137,16 @@ func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) e
 
 // ask notes what the witnesses say. It fails if they could not be heard.
 func (w *stuckWatch) ask(ctx context.Context, product sale.ProductID) error {
+	err := w.queue(product).Examine(ctx)
+	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) && !errors.Is(err, broker.ErrMissing) {
+		return err
+	}
+	w.behind[product] = err
+	return nil
+}
+
+// queue is the product's, to be looked at only.
+func (w *stuckWatch) queue(product sale.ProductID) *broker.Queue {
 	q := w.witness[product]
 	if q == nil {
 		history := broker.NewHistory(w.conn)
@@ -147,12 +159,19 @@ func (w *stuckWatch) ask(ctx context.Context, product sale.ProductID) error {
 		}})
 		w.witness[product] = q
 	}
-	err := q.Examine(ctx)
-	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) && !errors.Is(err, broker.ErrMissing) {
-		return err
+	return q
+}
+
+// passedOver tells of messages that are in the queue although its consumer counts none:
+// somebody has edited it. Where the server is this instance's own, the consumer is made
+// again, and hands out all that is undecided.
+func (w *stuckWatch) passedOver(ctx context.Context, product sale.ProductID) error {
+	err := w.queue(product).Reaches(ctx)
+	if w.conn.Alone() && (errors.Is(err, broker.ErrDrift) || errors.Is(err, sale.ErrBehind)) {
+		w.log.Warn("the queue's consumer passes over messages and is made again", "product", product, "err", err)
+		return errors.Join(err, broker.RemakeConsumer(ctx, w.conn, product))
 	}
-	w.behind[product] = err
-	return nil
+	return err
 }
 
 // vanished lets messages wait no more that are not in the queue, once the book has heard

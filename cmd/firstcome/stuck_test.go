@@ -178,6 +178,29 @@ func TestPausedConsumer(t *testing.T) {
 	one.auditGreen()
 }
 
+// A consumer that somebody has edited counts none of the orders that it passes over. They
+// are in the queue all the same, and do not count as gone (P3): where the server is the
+// instance's own, the consumer is made again, and they are decided.
+func TestConsumerOfOtherSubjects(t *testing.T) {
+	t.Parallel()
+	s := impatient(t, func(*config) {})
+	_, js := jet(t, s.nats)
+	consumer, err := js.Consumer(bounded(t), "ORDERS", "tshirt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := consumer.CachedInfo().Config
+	wrong.FilterSubjects = []string{"desk.tshirt"}
+	if _, err := js.UpdateConsumer(bounded(t), "ORDERS", wrong); err != nil {
+		t.Fatal(err)
+	}
+	waits := s.buy("ann@example.com", 1).order(t)
+	s.await(`level=WARN msg="the queue's consumer passes over messages and is made again" product=tshirt err=".*filter_subjects is `)
+	eventually(t, "the order is decided", func() bool { return s.look(waits).Status == "accepted" && s.is("open", "0") })
+	s.counts("messages left the queue", 0)
+	s.auditGreen()
+}
+
 // A message that somebody pulls with the instances' group and never acknowledges holds the
 // product up, also on instances that decide nothing. It comes again once it is let go.
 func TestMessageInAStrangersHand(t *testing.T) {

@@ -137,6 +137,27 @@ func (q *Queue) compare(ctx context.Context, stream jetstream.Stream, consumer *
 	return q.reaches(ctx, consumer, newest)
 }
 
+// Reaches tells whether the consumer will hand out what is in the queue and undecided. Its
+// error wraps ErrDrift or sale.ErrBehind if it will not.
+func (q *Queue) Reaches(ctx context.Context) error {
+	stream, err := q.readEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	consumer, err := stream.Consumer(ctx, q.want.Durable)
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", q.product, err)
+	}
+	if err := consumerDrift(q.want, consumer.CachedInfo().Config); err != nil {
+		return err
+	}
+	newest, err := q.witness.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	return q.reaches(ctx, consumer.CachedInfo(), newest)
+}
+
 // acknowledged is the highest sequence up to which the consumer saw everything
 // acknowledged. One that was just made reports a floor that nobody acknowledged.
 func acknowledged(consumer *jetstream.ConsumerInfo) uint64 {
