@@ -291,3 +291,26 @@ func TestRepairOfAMissingConsumer(t *testing.T) {
 	s.auditGreen()
 	s.stop()
 }
+
+// A product that no file names any more is sold, and its consumer made like those of the
+// others: neither its loss nor its history alone keeps a shop closed.
+func TestStartMakesTheConsumersOfAllThatIsSold(t *testing.T) {
+	t.Parallel()
+	store := t.TempDir()
+	s := open(t, store, "products: [ { id: tshirt, stock: 9 }, { id: mug, stock: 9 } ]")
+	for _, products := range []string{"products: [ { id: tshirt, stock: 9 } ]", "products: []"} {
+		_, js := jet(t, s.nats)
+		if err := js.DeleteConsumer(bounded(t), "ORDERS", "mug"); err != nil {
+			t.Fatal(err)
+		}
+		s.stop()
+		s = open(t, store, products)
+		a, err := s.ask(http.MethodPost, "/buy", `{"email":"ann@example.com","product":"mug"}`, "Content-Type", "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := a.order(t)
+		eventually(t, "the order is decided", func() bool { return s.look(o).Status == "accepted" })
+	}
+	s.stop()
+}

@@ -54,6 +54,9 @@ func provision(ctx context.Context, conn *broker.Conn, layout broker.Layout) err
 	if err != nil || len(products) == 0 { // there is no bucket, or nothing in it
 		return noProducts(none)
 	}
+	if err := broker.ProvisionSold(ctx, conn); err != nil {
+		return err
+	}
 	return broker.Verify(ctx, conn, layout)
 }
 

@@ -132,6 +132,10 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 	return sellAll(ctx, c, history)
 }
 
+// ProvisionSold does for the products that have a history what Provision does for those
+// of a layout.
+func ProvisionSold(ctx context.Context, c *Conn) error { return sellAll(ctx, c, NewHistory(c)) }
+
 // provisionProduct appends the product's first link, behind whatever the key holds. A
 // history that lacks its beginning is refused: begun again, it would sell what was sold.
 func provisionProduct(ctx context.Context, c *Conn, history *History, p Product) error {
@@ -181,7 +185,8 @@ func (h *History) began(ctx context.Context, p sale.ProductID) (found bool, last
 	}
 }
 
-// sellAll sees to it that the queue takes every product that has a history. Adding a
+// sellAll sees to it that the queue takes every product that has a history, and that each
+// has its consumer: also those that no configuration names any more are sold. Adding a
 // subject replaces the whole list, so of two instances that add one at the same time
 // the later undoes the other's. Each has begun its products' histories before it looks
 // here, so the last one to look finds what is missing.
@@ -190,7 +195,15 @@ func sellAll(ctx context.Context, c *Conn, history *History) error {
 	if err != nil {
 		return err
 	}
-	return addSubjects(ctx, c, products)
+	if err := addSubjects(ctx, c, products); err != nil {
+		return err
+	}
+	for _, p := range products {
+		if err := provisionConsumer(ctx, c, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sold lists the products that have a history. Its error wraps ErrCut if one of them
