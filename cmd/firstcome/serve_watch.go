@@ -138,7 +138,8 @@ func (w *stuckWatch) contradicted(ctx context.Context, product sale.ProductID) e
 // ask notes what the witnesses say. It fails if they could not be heard.
 func (w *stuckWatch) ask(ctx context.Context, product sale.ProductID) error {
 	err := w.queue(product).Examine(ctx)
-	if err != nil && !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) && !errors.Is(err, broker.ErrMissing) {
+	passing := !errors.Is(err, sale.ErrBehind) && !errors.Is(err, sale.ErrNewer) && !errors.Is(err, broker.ErrMissing) && !errors.Is(err, broker.ErrDrift)
+	if err != nil && passing {
 		return err
 	}
 	w.behind[product] = err

@@ -201,6 +201,30 @@ func TestConsumerOfOtherSubjects(t *testing.T) {
 	s.auditGreen()
 }
 
+// A consumer that was paused before the start holds up its product alone, and that until
+// it is resumed.
+func TestStartBesideAPausedConsumer(t *testing.T) {
+	t.Parallel()
+	store := t.TempDir()
+	two := "products: [ { id: tshirt, stock: 9 }, { id: mug, stock: 9 } ]"
+	s := open(t, store, two)
+	_, js := jet(t, s.nats)
+	if _, err := js.PauseConsumer(bounded(t), "ORDERS", "tshirt", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s = open(t, store, two)
+	if a, b := s.product("tshirt").State, s.product("mug").State; a != "stuck" || b != "open" {
+		t.Errorf("the paused product is %s, the other one %s", a, b)
+	}
+	_, js = jet(t, s.nats)
+	if _, err := js.ResumeConsumer(bounded(t), "ORDERS", "tshirt"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the product goes on", func() bool { return s.product("tshirt").State == "open" })
+	s.stop()
+}
+
 // A message that somebody pulls with the instances' group and never acknowledges holds the
 // product up, also on instances that decide nothing. It comes again once it is let go.
 func TestMessageInAStrangersHand(t *testing.T) {

@@ -362,7 +362,14 @@ func provisionConsumer(ctx context.Context, c *Conn, p sale.ProductID) error {
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, limitError(err))
 	}
-	return consumerDrift(want, consumer.CachedInfo().Config)
+	return consumerDrift(want, unpaused(consumer.CachedInfo().Config))
+}
+
+// unpaused is the consumer without its pause: that holds up one product, and ends; a start
+// that it ended would hold up all, and an embedded server could not even be asked to go on.
+func unpaused(config jetstream.ConsumerConfig) jetstream.ConsumerConfig {
+	config.PauseUntil = nil
+	return config
 }
 
 // Verify tells whether everything that Provision creates exists and is as it
@@ -415,7 +422,7 @@ func verifyProduct(ctx context.Context, c *Conn, p sale.ProductID, sold []string
 	if err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", p, ordersStream, err)
 	}
-	return consumerDrift(c.consumerConfig(p), consumer.CachedInfo().Config)
+	return consumerDrift(c.consumerConfig(p), unpaused(consumer.CachedInfo().Config))
 }
 
 // ask repeats a request that stays without an answer: while a cluster is making a

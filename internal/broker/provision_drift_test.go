@@ -188,8 +188,10 @@ func TestConsumerDriftIsRefusedAndNamed(t *testing.T) {
 			}
 			replace(drifted)
 			before := consumerConfig(t, js, "shirt")
-			wantDrift(t, "provision", broker.Provision(within(t), c, w.layout(5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
-			wantDrift(t, "verify", broker.Verify(within(t), c, w.layout(5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
+			if test.setting != "pause_until" { // which holds up its product alone
+				wantDrift(t, "provision", broker.Provision(within(t), c, w.layout(5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
+				wantDrift(t, "verify", broker.Verify(within(t), c, w.layout(5, "shirt")), "consumer shirt of ORDERS", test.setting+" is ")
+			}
 			_, err := broker.NewQueue(c, "shirt", broker.Witnesses{}).Next(within(t))
 			wantDrift(t, "the queue", err, "consumer shirt of ORDERS", test.setting+" is ")
 			if changed := differences(consumerConfig(t, js, "shirt"), before); len(changed) > 0 {
