@@ -106,5 +106,6 @@ func tooFast(wait time.Duration) error {
 	return errRate.after(seconds(wait))
 }
 
-// seconds are whole ones, rounded up, for Retry-After.
-func seconds(wait time.Duration) int { return int((wait + time.Second - 1) / time.Second) }
+// seconds are whole ones, rounded up, for Retry-After. A wait may be as long as durations
+// go: a sale may open centuries from now.
+func seconds(wait time.Duration) int { return int((wait-1)/time.Second) + 1 }

@@ -79,3 +79,11 @@ func TestLimiterIsBounded(t *testing.T) {
 		t.Error("even a slow bucket holds one order")
 	}
 }
+
+func TestWholeSeconds(t *testing.T) {
+	for wait, want := range map[time.Duration]int{1: 1, time.Second: 1, time.Second + 1: 2, time.Minute: 60, 1<<63 - 1: 9_223_372_037} {
+		if got := seconds(wait); got != want {
+			t.Errorf("%s are %d seconds, want %d", wait, got, want)
+		}
+	}
+}
