@@ -183,7 +183,11 @@ func forwarded(head *fasthttp.RequestHeader, name, missing string) []string {
 // headers say. Forwarded counts only where there is no X-Forwarded-For.
 func hops(head *fasthttp.RequestHeader) []string {
 	if lines := head.PeekAll(fiber.HeaderXForwardedFor); len(lines) > 0 {
-		return listed(lines)
+		var all []string
+		for _, line := range lines { // no address has a comma: a client's quote must not take in what proxies add
+			all = append(all, strings.Split(string(line), ",")...)
+		}
+		return all
 	}
 	return forwarded(head, "for", "nothing")
 }

@@ -131,6 +131,8 @@ func TestTheClientIsTheHopThatNoProxyVouchesFor(t *testing.T) {
 		{"nothing but commas", "127.0.0.1", "127.0.0.1", []string{"X-Forwarded-For", ",,"}, "127.0.0.1", ""},
 		{"unreadable", "127.0.0.1,10.0.0.0/8", "127.0.0.1", []string{"X-Forwarded-For", "192.0.2.66, unknown, 10.0.0.1"}, "10.0.0.1", "unknown"},
 		{"unreadable to the left", "127.0.0.1", "127.0.0.1", []string{"X-Forwarded-For", "unknown, 192.0.2.1"}, "192.0.2.1", ""},
+		{"a client's quote", "127.0.0.1", "127.0.0.1", []string{"X-Forwarded-For", `"x, 192.0.2.1`}, "192.0.2.1", ""},
+		{"a quoted hop", "127.0.0.1,10.0.0.0/8", "127.0.0.1", []string{"X-Forwarded-For", `"[2001:db8::1]:443", "10.0.0.1"`}, "2001:db8::1", ""},
 		{"all trusted", "127.0.0.1,10.0.0.0/8", "127.0.0.1", []string{"X-Forwarded-For", "10.0.0.9, 10.0.0.1"}, "10.0.0.9", ""},
 		{"a zone", "fe80::1", "fe80::1%eth0", []string{"X-Forwarded-For", "192.0.2.1"}, "192.0.2.1", ""},
 		{"a mapped range", "::ffff:127.0.0.0/104", "127.1.2.3", []string{"X-Forwarded-For", "192.0.2.1"}, "192.0.2.1", ""},
