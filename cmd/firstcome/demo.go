@@ -54,7 +54,9 @@ func demoCommand() *cobra.Command {
 			if err := cfg.validate(); err != nil {
 				return usageError{err}
 			}
-			return serve(c.Context(), cfg, newLogger(cfg.Log, c.ErrOrStderr()), serveOptions{
+			said := newUnblockedLog(cfg.Log, c.ErrOrStderr())
+			defer said.close()
+			return serve(c.Context(), cfg, newLogger(cfg.Log, said), serveOptions{
 				demo:  true,
 				ready: func(a addresses) { greet(c.OutOrStdout(), a, cfg) },
 			})

@@ -34,7 +34,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			log := newLogger(cfg.Log, c.ErrOrStderr())
+			said := newUnblockedLog(cfg.Log, c.ErrOrStderr())
+			defer said.close()
+			log := newLogger(cfg.Log, said)
 			return serve(c.Context(), cfg, log, serveOptions{ready: func(a addresses) {
 				log.Info("ready", "http", a.http, "ops", a.ops, "nats", a.nats)
 			}})
