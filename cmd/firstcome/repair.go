@@ -15,6 +15,7 @@ import (
 
 	"firstcome/internal/audit"
 	"firstcome/internal/broker"
+	"firstcome/internal/natsd"
 	"firstcome/internal/sale"
 )
 
@@ -335,7 +336,12 @@ func (f *storeFlag) mark() (path string, err error) {
 	if err != nil {
 		return "", usageError{err}
 	}
-	return markFile(cfg.NATS.Embedded.StoreDir), nil
+	e := cfg.NATS.Embedded
+	dir, err := natsd.StoreDir(natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir, ConfigFile: e.Config})
+	if err != nil {
+		return "", usageError{fmt.Errorf("nats.embedded.config: %w", err)}
+	}
+	return markFile(dir), nil
 }
 
 func (f *storeFlag) add(flags *pflag.FlagSet) {

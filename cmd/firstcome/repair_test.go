@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -312,5 +313,36 @@ func TestStartMakesTheConsumersOfAllThatIsSold(t *testing.T) {
 		o := a.order(t)
 		eventually(t, "the order is decided", func() bool { return s.look(o).Status == "accepted" })
 	}
+	s.stop()
+}
+
+// A nats-server file says where the store is, and the mark with it, for repair and audit as
+// for the instance.
+func TestRepairFindsTheMarkOfAServersOwnFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store, conf, file := filepath.Join(dir, "real"), filepath.Join(dir, "nats.conf"), filepath.Join(dir, "firstcome.yaml")
+	for name, text := range map[string]string{
+		conf: fmt.Sprintf("jetstream { store_dir: %q }\n", store),
+		file: fmt.Sprintf("http: { listen: 127.0.0.1:0 }\nnats: { embedded: { listen: 127.0.0.1:0, store_dir: %q, config: %q } }\nproducts: [ { id: tshirt, stock: 5 } ]\n",
+			filepath.Join(dir, "other"), conf),
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serving(launch(t, "serve", "--config", file))
+	s.buy("ann@example.com", 1).order(t)
+	s.sold(1)
+	_, js := jet(t, s.nats)
+	mark := fmt.Sprintf(`{"epoch":%q,"seq":4}`, epoch(t, js))
+	s.stop()
+	if err := os.WriteFile(filepath.Join(store, "queue.mark"), []byte(mark), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = serving(launch(t, "serve", "--config", file))
+	s.closed()
+	cli(t, "audit", "--nats", s.nats, "--config", file).want(t, 1, "BROKEN P3")
+	cli(t, "repair", "--nats", s.nats, "--config", file).want(t, 0, "the queue is behind: it ends at message 1 and had confirmed message 4", "--accept-loss 3")
 	s.stop()
 }

@@ -60,6 +60,15 @@ func options(cfg Config) (*server.Options, error) {
 	return opts, nil
 }
 
+// StoreDir is where a server of that configuration keeps its streams.
+func StoreDir(cfg Config) (string, error) {
+	opts, err := options(cfg)
+	if err != nil {
+		return "", err
+	}
+	return opts.StoreDir, nil
+}
+
 // splitListen reads host:port; port 0 becomes the server's mark for "any".
 func splitListen(listen string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(listen)
