@@ -218,7 +218,7 @@ func TestPageBelowAPath(t *testing.T) {
 	p.enter("ann@example.com")
 	p.press()
 	p.shows(1, 0)
-	p.do(chromedp.SendKeys(chromedp.CSS(`#product`), "tshirt"))
+	p.keys(`#product`, "tshirt")
 	p.until("the URL has the product", `location.href.endsWith('/drop/?utm=1&product=tshirt')`)
 	p.press() // the outcome of the cap does not stand in the way
 	p.shows(2, 0)
