@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // orderCount is how many orders of a buyer the shop has.
@@ -186,7 +187,13 @@ func TestPageOnASharedComputer(t *testing.T) {
 	if next := visitPage(t, browser, at); !next.is(`document.getElementById('email').value === '' && !document.querySelector('.ticket')`) {
 		t.Error("a new tab knows the buyer of another")
 	}
-	p.until("the form is there again", `document.getElementById('remember').offsetParent !== null`)
+	const form = `document.getElementById('remember').offsetParent !== null`
+	p.until("the page is at rest", form+` || document.getElementById('buy-text').textContent === 'Buy another'`)
+	if !p.is(form) { // the outcome came as news
+		time.Sleep(gesture)
+		p.do(chromedp.Click(chromedp.CSS(`#buy`)))
+	}
+	p.until("the form is there again", form)
 	p.click("#remember", 1)
 	next := visitPage(t, browser, at)
 	next.shows(1, 0)
@@ -218,7 +225,7 @@ func TestPageBelowAPath(t *testing.T) {
 	p.enter("ann@example.com")
 	p.press()
 	p.shows(1, 0)
-	p.keys(`#product`, "tshirt")
+	p.keys(`#product`, kb.ArrowUp) // to the one before it
 	p.until("the URL has the product", `location.href.endsWith('/drop/?utm=1&product=tshirt')`)
 	p.press() // the outcome of the cap does not stand in the way
 	p.shows(2, 0)

@@ -80,7 +80,15 @@ func (s sites) Run() (code int) {
 
 func (s *site) start() error {
 	s.once.Do(func() {
-		if s.err = s.startServers(); s.err == nil {
+		// Another test's process may take a port between its being given back and used.
+		for range 5 {
+			if s.err = s.startServers(); s.err == nil || !strings.Contains(s.err.Error(), "address already in use") {
+				break
+			}
+			s.err = errors.Join(s.err, s.stop())
+			s.servers = nil
+		}
+		if s.err == nil {
 			s.err = s.awaitLeader()
 		}
 	})
