@@ -19,9 +19,6 @@ import (
 	"firstcome/internal/sale"
 )
 
-// auditTimeout bounds an audit: a history of many millions of orders takes minutes.
-const auditTimeout = 30 * time.Minute
-
 func auditCommand() *cobra.Command {
 	var (
 		flags natsFlags
@@ -36,19 +33,8 @@ stored. It may run beside an open sale. It exits with 1 if a promise is broken, 
 names it.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			mark, err := store.mark()
-			if err != nil {
-				return err
-			}
-			conn, err := flags.open(c)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			ctx, cancel := context.WithTimeout(c.Context(), auditTimeout)
-			defer cancel()
 			var r report
-			err = conn.Permitted(ctx, func(ctx context.Context) (err error) {
+			err := store.examine(c, &flags, func(ctx context.Context, conn *broker.Conn, mark string) (err error) {
 				r, err = runAudit(ctx, conn, mark, progressTo(c.ErrOrStderr()))
 				return err
 			})

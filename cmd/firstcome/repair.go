@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"firstcome/internal/audit"
 	"firstcome/internal/broker"
-	"firstcome/internal/natsd"
 	"firstcome/internal/sale"
 )
 
@@ -37,18 +34,7 @@ written. Where acknowledged orders are in neither, --accept-loss must say how ma
 It is refused while an instance decides.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			mark, err := store.mark()
-			if err != nil {
-				return err
-			}
-			conn, err := flags.open(c)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			ctx, cancel := context.WithTimeout(c.Context(), auditTimeout)
-			defer cancel()
-			return conn.Permitted(ctx, func(ctx context.Context) error {
+			return store.examine(c, &flags, func(ctx context.Context, conn *broker.Conn, mark string) error {
 				d, err := diagnose(ctx, conn, mark, progressTo(c.ErrOrStderr()))
 				if err != nil {
 					return err
@@ -325,25 +311,4 @@ func (d *diagnosis) mend(ctx context.Context, conn *broker.Conn, to io.Writer) e
 	}
 	_, err = fmt.Fprintln(to, "done: start the instances, and run firstcome audit")
 	return err
-}
-
-// storeFlag says where an embedded server's store is, whose mark is a witness of its
-// queue. Without it the configuration or the environment says.
-type storeFlag struct{ config string }
-
-func (f *storeFlag) mark() (path string, err error) {
-	cfg, err := loadConfig(f.config, os.Environ())
-	if err != nil {
-		return "", usageError{err}
-	}
-	e := cfg.NATS.Embedded
-	dir, err := natsd.StoreDir(natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir, ConfigFile: e.Config})
-	if err != nil {
-		return "", usageError{fmt.Errorf("nats.embedded.config: %w", err)}
-	}
-	return markFile(dir), nil
-}
-
-func (f *storeFlag) add(flags *pflag.FlagSet) {
-	textFlag(flags, &f.config, "config", "the configuration of an instance with its own server: where its store is")
 }
