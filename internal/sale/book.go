@@ -1,8 +1,6 @@
 package sale
 
 import (
-	"errors"
-	"fmt"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -102,12 +100,6 @@ type shelf struct {
 	current atomic.Pointer[Product] // what all of this says to readers; nil while there is no link
 }
 
-type waitingMessage struct {
-	seq    uint64
-	upTo   uint64 // the ticket of its last order
-	pauses bool
-}
-
 // Product is a product as an instance knows it.
 type Product struct {
 	Stock
@@ -159,92 +151,6 @@ func (b *Book) Len() int { return int(b.size.Load()) }
 // Queued is how many messages wait in the queue, of all products together.
 func (b *Book) Queued() int64 { return b.queued.Load() }
 
-// Apply folds a stored value of the product's key. Both the feed and the worker bring
-// values, so one that was applied before changes nothing; none may be left out. A value
-// that is no link is counted and passed over. The error wraps ErrNewer if the value is
-// a link that this program cannot read: the product is then stopped for good.
-func (b *Book) Apply(id ProductID, seq Seq, value []byte) error {
-	return b.fold(id, seq, func(h *Head) (*Link, error) { return h.Continue(value) })
-}
-
-// applyOwn does what Apply does with the bytes that link was just encoded to.
-func (b *Book) applyOwn(seq Seq, link *Link, hash string) error {
-	return b.fold(link.Product, seq, func(h *Head) (*Link, error) {
-		if err := h.precedes(link); err != nil {
-			return nil, err
-		}
-		h.follow(link, hash)
-		return link, nil
-	})
-}
-
-func (b *Book) fold(id ProductID, seq Seq, next func(*Head) (*Link, error)) error {
-	head, applied, err := b.foldLocked(id, seq, next)
-	switch {
-	case errors.Is(err, ErrNoLink):
-		if b.onForeign != nil {
-			b.onForeign(id, seq, err)
-		}
-		return nil
-	case err != nil:
-		return fmt.Errorf("revision %d of %s: %w", seq, id, err)
-	}
-	if applied {
-		for _, f := range b.onApply {
-			f(id, head)
-		}
-	}
-	return nil
-}
-
-func (b *Book) foldLocked(id ProductID, seq Seq, next func(*Head) (*Link, error)) (head Head, applied bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.find(id)
-	if s == nil { // anybody who may write to the bucket can make up a name: only a link makes a product
-		fresh := Head{Stock: Stock{Product: id}}
-		if _, err := next(&fresh); errors.Is(err, ErrNoLink) {
-			return fresh, false, err
-		}
-		s = b.shelf(id)
-	}
-	if s.stopped != nil || seq <= s.seen {
-		return s.head, false, s.stopped
-	}
-	placed := s.head.Decided
-	link, err := next(&s.head)
-	switch {
-	case errors.Is(err, ErrNoLink):
-		s.seen = seq
-		s.foreign++
-		return s.head, false, err
-	case err != nil:
-		s.stopped = err
-		return s.head, false, err
-	}
-	s.seen, s.at, s.placed = seq, seq, placed
-	decidedAt := link.At.UnixMicro()
-	for i := range link.Orders {
-		if link.Orders[i].Outcome.Final() {
-			b.decide(s, &link.Orders[i], decidedAt)
-		}
-	}
-	for i := range link.Desk {
-		if s.steered == nil {
-			s.steered = map[OrderID]struct{}{}
-		}
-		s.steered[link.Desk[i].ID] = struct{}{}
-	}
-	s.pace.decide(link)
-	b.serve(s, link.Queue)
-	s.since = time.Now()
-	if !s.lasting {
-		s.stuck = ""
-	}
-	b.show(s)
-	return s.head, true, nil
-}
-
 // SetStuck says why nothing of the product is decided just now, "" if nothing is wrong:
 // its door is then closed, as what it lets in would wait for nobody knows how long. The
 // next link ends it, unless it is lasting.
@@ -255,22 +161,6 @@ func (b *Book) SetStuck(id ProductID, why string, lasting bool) {
 		s.stuck, s.lasting = why, lasting
 		b.show(s)
 	}
-}
-
-// Vanished tells that the queue has nothing of the product any more. Its answer is how
-// many messages the book expected all the same: somebody took them off the queue
-// undecided. They wait no more.
-func (b *Book) Vanished(id ProductID, upTo Position) (messages int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.find(id)
-	if s == nil {
-		return 0
-	}
-	before := len(s.waiting)
-	b.serve(s, upTo)
-	b.show(s)
-	return before - len(s.waiting)
 }
 
 // Head is the product's newest link, and the newest revision that the book has seen:
@@ -355,141 +245,6 @@ func (b *Book) Watch(c chan<- struct{}) (unwatch func()) {
 	}
 }
 
-func (b *Book) decide(s *shelf, o *DecidedOrder, at int64) {
-	i, known := b.findIn(s, o.ID)
-	var who uint32
-	if known {
-		r := b.orders.at(i)
-		if r.outcome != Pending {
-			return // the first outcome stands (P4)
-		}
-		who = r.buyer
-		b.buyers.at(who).waiting--
-		if string(b.name(who)) != string(o.Email) {
-			// Two queued lines under one id, and the history took the other one.
-			r.void = true
-			known = false
-		}
-	}
-	if !known {
-		who = b.buyer(o.Email)
-		i = b.push(s, who, &o.Order)
-	}
-	r := b.orders.at(i)
-	r.quantity = uint16(o.Quantity)
-	r.placedAt = o.PlacedAt.UnixMicro()
-	r.decidedAt, r.place, r.outcome = at, o.Place, o.Outcome
-	b.buyers.at(who).changes++
-	if o.Outcome == Accepted {
-		b.give(who, s.index, int64(o.Quantity))
-	}
-}
-
-// give counts units that a buyer got. Most buyers get them of one product, and a
-// map with an element for each of millions would be slow and large.
-func (b *Book) give(who uint32, product uint16, units int64) {
-	w := b.buyers.at(who)
-	if w.first == 0 {
-		w.first = product + 1
-	}
-	if w.first == product+1 {
-		w.units += units
-	} else {
-		b.got[gotKey{who, product}] += units
-	}
-}
-
-// Expect adds a message that waits in the queue. Messages of a product are expected in
-// sequence; one that was expected or settled before changes nothing. A new epoch means
-// a new queue: what waited in the old one has no place in the line any more.
-func (b *Book) Expect(m *Message, lines []Line) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.shelf(m.Product)
-	b.renew(s, m.Epoch)
-	if m.Seq <= s.expected || s.head.Queue.covers(m) {
-		return
-	}
-	s.expected = m.Seq
-	pauses := false
-	for i := range lines {
-		switch {
-		case lines[i].Err != nil:
-		case m.Desk:
-			pauses = pauses || lines[i].Desk.Pauses()
-		default:
-			b.expect(s, &lines[i].Order)
-		}
-	}
-	if len(s.waiting) == 0 {
-		s.since = time.Now()
-	}
-	s.waiting = append(s.waiting, waitingMessage{seq: m.Seq, upTo: s.issued, pauses: pauses})
-	b.queued.Add(1)
-	if pauses {
-		s.pauses++
-	}
-	b.show(s)
-}
-
-// Renew tells that the queue is of that epoch now. What waited in another one waits no
-// more, until it is expected again.
-func (b *Book) Renew(epoch string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.indexed {
-		b.renew(s, epoch)
-	}
-}
-
-func (b *Book) renew(s *shelf, epoch string) {
-	if s.epoch != epoch {
-		b.queued.Add(-int64(len(s.waiting)))
-		s.epoch, s.expected, s.waiting, s.pauses, s.served = epoch, 0, nil, 0, s.issued
-		b.show(s)
-	}
-}
-
-// expect gives an order its ticket. One that waited in a queue that is gone gets
-// another.
-func (b *Book) expect(s *shelf, o *Order) {
-	i, known := b.findIn(s, o.ID)
-	if known {
-		r := b.orders.at(i)
-		if r.outcome == Pending && r.place <= s.served {
-			s.issued++
-			r.place = s.issued
-		}
-		return
-	}
-	who := b.buyer(o.Email)
-	r := b.orders.at(b.push(s, who, o))
-	s.issued++
-	r.place = s.issued
-	w := b.buyers.at(who)
-	w.waiting++
-	w.changes++
-}
-
-// serve takes the tickets of every message up to the position.
-func (b *Book) serve(s *shelf, to Position) {
-	if s.epoch != to.Epoch {
-		return
-	}
-	n := 0
-	for n < len(s.waiting) && s.waiting[n].seq <= to.Seq {
-		s.served = s.waiting[n].upTo
-		if s.waiting[n].pauses {
-			s.pauses--
-		}
-		n++
-	}
-	b.queued.Add(-int64(n))
-	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
-		s.waiting = nil
-	}
-}
-
 func (b *Book) push(s *shelf, who uint32, o *Order) uint32 {
 	w := b.buyers.at(who)
 	i := b.orders.push(record{id: o.ID, placedAt: o.PlacedAt.UnixMicro(), buyer: who, older: w.newest,
@@ -561,12 +316,4 @@ func (b *Book) status(i uint32) Status {
 		s.Turn = b.indexed[r.product].turn(r)
 	}
 	return s
-}
-
-// turn is the Turn of an undecided order of the product.
-func (s *shelf) turn(r *record) uint64 {
-	if r.place <= s.served {
-		return 0 // its queue is gone
-	}
-	return r.place - s.served
 }
