@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,8 +21,8 @@ func withFiles(cmd *exec.Cmd, limit int) *exec.Cmd {
 	return inner
 }
 
-// A crowd that takes as many connections as it gets leaves the descriptors that the
-// store needs: orders on an open connection go on, and new ones when the crowd is gone.
+// A crowd that takes as many connections as it gets, at every port, leaves the descriptors
+// that the store needs: orders on an open connection go on, and new ones when the crowd is gone.
 func TestSaleOutlivesMoreConnectionsThanFiles(t *testing.T) {
 	t.Parallel()
 	s := serving(begin(t, withFiles(with(command(t, "serve"), "FIRSTCOME_HTTP_LISTEN=127.0.0.1:0", "FIRSTCOME_PRODUCTS=tshirt=1000",
@@ -31,6 +32,15 @@ func TestSaleOutlivesMoreConnectionsThanFiles(t *testing.T) {
 
 	const crowd = 300
 	var all []net.Conn
+	for port, n := range map[string]int{s.ops: 50, s.nats: 100} {
+		for range n {
+			c, err := net.Dial("tcp", strings.TrimPrefix(port, "nats://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+		}
+	}
 	leave := func() {
 		for _, c := range all {
 			c.Close()
@@ -52,13 +62,13 @@ func TestSaleOutlivesMoreConnectionsThanFiles(t *testing.T) {
 			s.buy("early@example.com", 1).order(t)
 		}
 	}
-	eventually(t, "the rest of the crowd is refused", func() bool {
-		return s.metric("firstcome_connections_refused_total") >= crowd-100
-	})
 	for range 20 {
 		s.buy("early@example.com", 1).order(t)
 	}
 	leave()
+	eventually(t, "the rest of the crowd was refused", func() bool {
+		return s.metric("firstcome_connections_refused_total") >= crowd-100
+	})
 	late := visit(s.process, s.http, s.ops, s.nats)
 	began := time.Now()
 	var o status

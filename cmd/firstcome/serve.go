@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"firstcome/internal/broker"
 	"firstcome/internal/natsd"
@@ -168,7 +169,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 		return a, fmt.Errorf("ops.listen: %w", err)
 	}
 	in.ops = newOpsServer(in.cfg.Ops, in.metrics.registry)
-	in.running.Go(func() { failed(in.ops.serve(opsListener)) })
+	in.running.Go(func() { failed(in.ops.serve(netutil.LimitListener(opsListener, opsConnections()))) })
 	a.ops = opsListener.Addr().String()
 	warnOpen(in.cfg, in.log)
 

@@ -10,7 +10,13 @@ import (
 
 	"firstcome/internal/broker"
 	"firstcome/internal/natsd"
+	"firstcome/internal/web"
 )
+
+// Of the file descriptors that are not for buyers NATS clients may take half and the
+// operator's port a quarter; what is left is the store's.
+func natsConnections() int { return web.KeptBack() / 2 }
+func opsConnections() int  { return web.KeptBack() / 4 }
 
 // embed starts the embedded server. What is wrong with it names the key.
 func embed(ctx context.Context, e embeddedConfig, log *slog.Logger) (*natsd.Server, error) {
@@ -20,7 +26,7 @@ func embed(ctx context.Context, e embeddedConfig, log *slog.Logger) (*natsd.Serv
 		}
 	}
 	server, err := natsd.Start(ctx, natsd.Config{Listen: e.Listen, StoreDir: e.StoreDir,
-		SyncInterval: e.syncInterval(), ConfigFile: e.Config, Logger: log.With("part", "nats-server")})
+		SyncInterval: e.syncInterval(), MaxConnections: natsConnections(), ConfigFile: e.Config, Logger: log.With("part", "nats-server")})
 	if errors.Is(err, natsd.ErrConfigFile) {
 		return nil, usageError{fmt.Errorf("nats.embedded.config: %w", err)}
 	}

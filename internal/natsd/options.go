@@ -54,6 +54,9 @@ func options(cfg Config) (*server.Options, error) {
 		// it would refuse orders on a disk that has room.
 		opts.JetStreamMaxStore = 1 << 60
 	}
+	if opts.MaxConn == 0 {
+		opts.MaxConn = cfg.MaxConnections
+	}
 	opts.NoSigs = true // else the server calls os.Exit on SIGTERM, amid our own shutdown
 	opts.NoLog = false
 	opts.DisableJetStreamBanner = true

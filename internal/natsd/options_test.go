@@ -63,6 +63,16 @@ func TestStoreHasNoLimitButTheDisk(t *testing.T) {
 	}
 }
 
+// The connections of clients leave the store its file descriptors.
+func TestConnectionsAreBounded(t *testing.T) {
+	for file, want := range map[string]int{"": 100, "max_connections: 7": 7} {
+		opts, err := options(Config{Listen: "127.0.0.1:0", StoreDir: "s", MaxConnections: 100, ConfigFile: writeFile(t, file)})
+		if err != nil || opts.MaxConn != want {
+			t.Errorf("%q: %d connections, %v", file, opts.MaxConn, err)
+		}
+	}
+}
+
 // A node's name must be unique in its cluster, so none is given to all.
 func TestNodesOfAClusterNameThemselves(t *testing.T) {
 	opts, err := options(Config{Listen: "127.0.0.1:0", StoreDir: "s", ConfigFile: writeFile(t, `cluster { name: shop, listen: "127.0.0.1:20001" }`)})

@@ -40,9 +40,12 @@ type Config struct {
 	// With an interval, up to that much acknowledged work is lost when the
 	// machine loses power (P3 then holds for a killed process only).
 	SyncInterval time.Duration
+	// MaxConnections is how many clients may be connected: they share the file
+	// descriptors with the store. Zero leaves it to the server.
+	MaxConnections int
 	// ConfigFile, if not empty, is a nats-server configuration file, for
 	// cluster routes, TLS, accounts and limits. What it sets wins: Listen
-	// (host and port each), StoreDir and SyncInterval apply where it is
+	// (host and port each), StoreDir, SyncInterval and MaxConnections apply where it is
 	// silent, and there is no limit to what is stored but the disk and its
 	// max_file_store. Its log file and signal settings have no effect here.
 	ConfigFile string
