@@ -62,7 +62,7 @@ func runAudit(ctx context.Context, conn *broker.Conn, mark string, progress func
 	if err != nil {
 		return r, err
 	}
-	queue := audit.Queue{Epoch: state.Epoch, First: state.First, Last: state.Last, Acked: state.Acked, Queued: map[sale.ProductID]*audit.Sequences{}}
+	queue := audit.Queue{Epoch: state.Epoch, First: state.First, Last: state.Last, Acked: state.Acked, Passed: state.Passed, Queued: map[sale.ProductID]*audit.Sequences{}}
 	epoch, seq, err := broker.ReadQueueMark(mark)
 	if err != nil {
 		return r, err

@@ -10,7 +10,7 @@ import (
 )
 
 // Queue is what the queue says, by its leader's word. For a sale that goes on meanwhile,
-// read it in this order: Acked, Last, Queued, then the history of each product, then End.
+// read it in this order: Acked and Passed, Last, Queued, then the history of each product, then End.
 type Queue struct {
 	Epoch string
 	First uint64 // the epoch's first sequence; 0: 1
@@ -20,6 +20,7 @@ type Queue struct {
 
 	Queued map[sale.ProductID]*Sequences // the messages that are still stored
 	Acked  map[sale.ProductID]uint64     // every message up to it was acknowledged; 0: none was
+	Passed map[sale.ProductID]uint64     // the consumer hands out no message up to it any more; 0: unknown
 }
 
 // CheckQueue holds the replays of all products against the queue: no message left it
@@ -71,6 +72,7 @@ func (c *check) product(r *Replay) []Finding {
 	if err := w.Check(newest); err != nil {
 		f.add("P3", "%v", err)
 	}
+	c.stranded(&f, r, settled)
 	if newest.Epoch != q.Epoch {
 		if w.Acked >= q.First {
 			c.accounted.add(span{q.First, w.Acked})
@@ -85,6 +87,23 @@ func (c *check) product(r *Replay) []Finding {
 		f.add("P2", "%v: still in the queue, although the later message %d was decided", r, newest.Seq)
 	}
 	return f.all()
+}
+
+// stranded reports undecided messages in the queue that the consumer will not hand out:
+// nobody would decide them (P3). Those before a decided one are reported as passed over.
+func (c *check) stranded(f *findings, r *Replay, settled *Sequences) {
+	if r.stopped || r.cut {
+		return // what was settled is not known
+	}
+	var done Sequences
+	done.addAll(settled)
+	if seq := in(c.queue.Epoch, r.head.Queue); seq > 0 {
+		done.add(span{1, seq})
+	}
+	left := c.queue.Queued[r.product].without(c.queue.Passed[r.product]+1, &done)
+	for _, s := range left.sorted() {
+		f.add("P3", "%v: still in the queue, and its consumer will not hand it out: run firstcome repair", s)
+	}
 }
 
 // in is the sequence of a position in that epoch, 0 if the position is in another.
