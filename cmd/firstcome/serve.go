@@ -302,31 +302,33 @@ func markFile(storeDir string) string { return filepath.Join(storeDir, "queue.ma
 // brings: one whose broker fell silent is deaf for a while and does not know it.
 const keepUp = 2 * time.Second
 
-// refresh brings the book, and with it the sockets, up to date whenever
-// broadcasts may have been missed, and the book alone every now and then. Products that
-// appear meanwhile are decided from then on.
+// refresh brings the book up to date every now and then and whenever broadcasts may have
+// been missed, and then the sockets too. An attempt is bounded, and one that fails is made
+// again at the next tick: products are watched meanwhile. Products that appear are decided
+// from then on.
 func (in *instance) refresh(ctx context.Context) {
 	tick := time.NewTicker(keepUp)
 	defer tick.Stop()
-	for {
+	for missed := false; ; {
 		in.deciders.decide(in.book.Products())
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			if err := in.feed.CatchUp(ctx); err != nil && ctx.Err() == nil {
-				in.log.Debug("the book may be behind", "err", err)
-			}
-			in.watch.look(ctx)
-			in.warnFull()
-			continue
 		case <-in.appeared:
 			continue
 		case <-in.returned:
+			missed = true
+		case <-tick.C:
 		}
-		if err := untilThere(ctx, in.log, "the book", in.feed.CatchUp); err == nil {
+		switch err := in.feed.CatchUp(ctx); {
+		case err == nil && missed:
+			missed = false
 			in.web.Refresh()
+		case err != nil && ctx.Err() == nil:
+			in.log.Debug("the book may be behind", "err", err)
 		}
+		in.watch.look(ctx)
+		in.warnFull()
 	}
 }
 
