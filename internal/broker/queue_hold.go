@@ -2,8 +2,11 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"firstcome/internal/sale"
 )
@@ -57,9 +60,10 @@ func (h Hold) String() string {
 
 // RemakeConsumer makes a product's consumer again: the server then hands out whatever is in
 // the queue. It is for a server that waits for a time that has gone back, and for a repair;
-// decisions do not rest on the consumer.
+// decisions do not rest on the consumer. It may be repeated after an error.
 func RemakeConsumer(ctx context.Context, c *Conn, product sale.ProductID) error {
-	if err := c.js.DeleteConsumer(ctx, ordersStream, string(product)); err != nil {
+	err := c.js.DeleteConsumer(ctx, ordersStream, string(product))
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("remove consumer %s: %w", product, err)
 	}
 	return provisionConsumer(ctx, c, product)
