@@ -49,18 +49,14 @@ func vacant(key, address string) error {
 // provision creates what is missing. An instance that names no product sells what
 // the store has.
 func provision(ctx context.Context, conn *broker.Conn, layout broker.Layout) error {
-	none := broker.Provision(ctx, conn, layout)
-	if !errors.Is(none, broker.ErrNoProduct) {
-		return none
-	}
-	products, err := broker.NewHistory(conn).Products(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	err := broker.Provision(ctx, conn, layout)
+	if !errors.Is(err, broker.ErrNoProduct) {
 		return err
 	}
-	if err != nil || len(products) == 0 { // there is no bucket, or nothing in it
-		return noProducts(none)
-	}
-	if err := broker.ProvisionSold(ctx, conn); err != nil {
+	switch err := broker.ProvisionSold(ctx, conn); {
+	case errors.Is(err, broker.ErrNoProduct):
+		return noProducts(err)
+	case err != nil:
 		return err
 	}
 	return broker.Verify(ctx, conn, layout)

@@ -12,6 +12,10 @@ import (
 // description says which.
 const storeFailed jetstream.ErrorCode = 10077
 
+// noPeers is the server's JSClusterNoPeersErrF: a cluster refuses a stream while it knows
+// too few of its servers.
+const noPeers jetstream.ErrorCode = 10005
+
 // isFull tells whether a stream has no room for a message.
 func isFull(err error) bool {
 	var api *jetstream.APIError
@@ -46,6 +50,9 @@ func limitError(err error) error {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return err
+	}
+	if api.ErrorCode == noPeers { // servers that are away may come back
+		return fmt.Errorf("%w: fewer servers are there than nats.replicas asks for", err)
 	}
 	what, known := limitCodes[api.ErrorCode]
 	if !known {

@@ -129,12 +129,25 @@ func Provision(ctx context.Context, c *Conn, layout Layout) error {
 	if len(drift) > 0 {
 		return errors.Join(drift...)
 	}
-	return sellAll(ctx, c, history)
+	products, err := ask(ctx, history.sold)
+	if err != nil {
+		return err
+	}
+	return sell(ctx, c, products)
 }
 
 // ProvisionSold does for the products that have a history what Provision does for those
-// of a layout.
-func ProvisionSold(ctx context.Context, c *Conn) error { return sellAll(ctx, c, NewHistory(c)) }
+// of a layout. Its error wraps ErrNoProduct if there are none.
+func ProvisionSold(ctx context.Context, c *Conn) error {
+	products, err := ask(ctx, NewHistory(c).sold)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && len(products) == 0 {
+		return ErrNoProduct
+	}
+	if err != nil {
+		return err
+	}
+	return sell(ctx, c, products)
+}
 
 // provisionProduct appends the product's first link, behind whatever the key holds. A
 // history that lacks its beginning is refused: begun again, it would sell what was sold.
@@ -185,16 +198,12 @@ func (h *History) began(ctx context.Context, p sale.ProductID) (found bool, last
 	}
 }
 
-// sellAll sees to it that the queue takes every product that has a history, and that each
-// has its consumer: also those that no configuration names any more are sold. Adding a
+// sell sees to it that the queue takes every product that has a history, and that each has
+// its consumer: also those that no configuration names any more are sold. Adding a
 // subject replaces the whole list, so of two instances that add one at the same time
 // the later undoes the other's. Each has begun its products' histories before it looks
 // here, so the last one to look finds what is missing.
-func sellAll(ctx context.Context, c *Conn, history *History) error {
-	products, err := ask(ctx, history.sold)
-	if err != nil {
-		return err
-	}
+func sell(ctx context.Context, c *Conn, products []sale.ProductID) error {
 	if err := addSubjects(ctx, c, products); err != nil {
 		return err
 	}
@@ -302,9 +311,6 @@ func provisionStream(ctx context.Context, c *Conn, want jetstream.StreamConfig, 
 	}
 	return addSubjects(ctx, c, ids)
 }
-
-// noPeers is how a cluster refuses a stream while it knows too few of its servers.
-const noPeers = 10005
 
 // createStream repeats itself until the cluster knows enough of its servers, or ctx
 // ends: servers that have just been started know each other a moment later.
