@@ -172,7 +172,7 @@ const maxConfigBytes = 1 << 20
 
 // loadConfig reads the defaults, over them the file at path (none if empty) and
 // over that the FIRSTCOME_* variables of environ, and validates the result.
-// Whoever lays flags over it calls validate again. The error holds every
+// After flags were laid over it, validate is called again. The error holds every
 // problem found, each with its key and the line or variable it came from, those that
 // further finds included: what only some commands must not accept.
 func loadConfig(path string, environ []string, further ...func(config) []problem) (config, error) {

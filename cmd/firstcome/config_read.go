@@ -172,7 +172,7 @@ func expected(dst reflect.Value) string {
 	}
 }
 
-// kind says what stands there, in the words of whoever wrote it.
+// kind says what stands there, in the words of YAML.
 func kind(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.NullNode:

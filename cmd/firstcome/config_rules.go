@@ -238,8 +238,8 @@ func (r *rules) server(key string, n int, server string) {
 	}
 }
 
-// path refuses what no file name holds on purpose. Whether the file is there is
-// for whoever opens it to say.
+// path refuses what no file name holds on purpose. Whether the file is there shows when it
+// is opened.
 func (r *rules) path(key, path string) {
 	if !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {
 		r.fail(key, "%q holds characters that are not text", path)

@@ -7,7 +7,7 @@ import (
 )
 
 // P6 and P7: every tab of a buyer hears everything, nobody else hears anything,
-// and who comes back is told what was missed.
+// and a tab that comes back is told what it missed.
 func TestTabsFollow(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), "products: [ { id: tshirt, stock: 2 } ]")

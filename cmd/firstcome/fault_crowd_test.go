@@ -42,7 +42,7 @@ type crowd struct {
 }
 
 const (
-	inCrowd  = 1024 // who may be waiting for an answer at a time
+	inCrowd  = 1024 // requests that may wait for an answer at a time
 	perBuyer = 50   // orders under one address
 	watchers = 8    // buyers with a socket, who take every watched-th order
 	watched  = 25

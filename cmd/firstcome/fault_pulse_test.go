@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// pulse notes when units were sold, as seen by whoever saw it first.
+// pulse notes when units were sold, as the first instance to see it did.
 type pulse struct {
 	c    *cluster
 	end  chan struct{}

@@ -41,7 +41,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 	select {
 	case <-logged:
 	case <-time.After(patience):
-		t.Fatal("the log holds up the one who writes to it")
+		t.Fatal("the log holds up its writer")
 	}
 	all := make(chan string)
 	go func() {

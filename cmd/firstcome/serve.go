@@ -200,7 +200,7 @@ func (in *instance) start(ctx context.Context, o serveOptions, failed context.Ca
 	if in.unhear, err = in.conn.Subscribe(in.web.Deliver); err != nil {
 		return a, err
 	}
-	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen) // not before: who connects is answered
+	httpListener, err := net.Listen("tcp", in.cfg.HTTP.Listen) // not before: every connection is answered
 	if err != nil {
 		return a, fmt.Errorf("http.listen: %w", err)
 	}

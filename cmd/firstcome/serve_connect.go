@@ -33,8 +33,8 @@ func embed(ctx context.Context, e embeddedConfig, log *slog.Logger) (*natsd.Serv
 	return server, err
 }
 
-// vacant fails, with the key, if nobody could listen on address. It leaves it free:
-// who listens before it can answer keeps callers hanging.
+// vacant fails, with the key, if nobody could listen on address. It leaves it free: a
+// listener that does not answer yet keeps callers hanging.
 func vacant(key, address string) error {
 	probe, err := net.Listen("tcp", address)
 	if err == nil {

@@ -77,7 +77,7 @@ func TestStartWaitsForTheStreams(t *testing.T) {
 	}
 }
 
-// Who connects to an instance is answered: while it waits for NATS its port is
+// An instance answers every connection: while it waits for NATS its port is
 // closed. A port that it could not have ends the start all the same before that.
 func TestPortIsClosedWhileNATSIsAway(t *testing.T) {
 	t.Parallel()

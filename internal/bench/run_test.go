@@ -96,7 +96,7 @@ func TestRefusalsOfASoldOutSale(t *testing.T) {
 	}
 }
 
-// Whoever expects refusals does not want to buy.
+// A load that expects refusals is not put on a sale that accepts.
 func TestRefusalsAreNotMeasuredOnAnOpenSale(t *testing.T) {
 	for _, named := range []string{"", "tshirt"} {
 		s, url := startFake(t, 1000, faults{})

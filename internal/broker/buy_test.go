@@ -203,7 +203,7 @@ func TestBuyGivesUp(t *testing.T) {
 			t.Errorf("an undecided order: %+v", got)
 		}
 
-		// Who cancels does not want to know.
+		// A caller that cancels does not want to know.
 		w.work(t, "shirt")
 		g := w.gate()
 		g.losing(isStatus)

@@ -23,7 +23,7 @@ func TestBareURLs(t *testing.T) {
 	}
 }
 
-// Whoever cannot reach NATS learns where it was looked for, and no password.
+// The error says where NATS was looked for, and no password.
 func TestConnectErrorNamesTheServers(t *testing.T) {
 	t.Parallel()
 	_, err := broker.Connect(broker.Options{URLs: "nats://u:secret@127.0.0.1:1"})

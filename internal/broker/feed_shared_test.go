@@ -107,7 +107,7 @@ func TestCallerWhoLeavesEndsNothing(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		// Whoever came second has a run of its own, which may outlast its caller.
+		// The second caller has a run of its own, which may outlast its caller.
 		if err := r.join(context.Background()); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}

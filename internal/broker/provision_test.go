@@ -16,8 +16,8 @@ import (
 	"firstcome/internal/sale"
 )
 
-// wantStreams is what section "Names" of this folder's README promises to whoever
-// looks with the nats CLI, written down without the package's own constants.
+// wantStreams is what section "Names" of this folder's README promises to users
+// of the nats CLI, written down without the package's own constants.
 func wantStreams(replicas int, products ...string) map[string]jetstream.StreamConfig {
 	wants := map[string]jetstream.StreamConfig{
 		"ORDERS": {

@@ -9,7 +9,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// odd are headers that whoever may publish can write, and that look like words of
+// odd are headers that any publisher can write, and that look like words of
 // the server's.
 var odd = []nats.Header{
 	{"Status": {"100"}}, // a heartbeat
@@ -49,7 +49,7 @@ func publishOdd(t testing.TB, js jetstream.JetStream) (orders []sale.Order) {
 }
 
 // Whatever a message says of itself, it is decided or buried and holds nobody up
-// (P3, P5), and the one who decides goes on deciding.
+// (P3, P5), and the deciding instance goes on.
 func TestDecidedWhateverTheHeaders(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		w.slowly() // a pin that runs out is another's
@@ -77,8 +77,8 @@ func TestDecidedWhateverTheHeaders(t *testing.T) {
 	})
 }
 
-// Who waits is known whatever his message's headers are, to an instance that starts
-// behind it and to one that hears it.
+// A waiting order is known whatever its message's headers are, to an instance that starts
+// after it and to one that hears it.
 func TestWaitingWhateverTheHeaders(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		js := w.admin(t)

@@ -11,7 +11,7 @@ import (
 	"firstcome/internal/sale"
 )
 
-// A server that says nothing holds nobody up who goes.
+// A server that says nothing does not hold up a close.
 func TestCloseDoesNotWaitForASilentServer(t *testing.T) {
 	w := on(t, one).slowly()
 	w.sell(t, 5, "shirt")
@@ -55,8 +55,8 @@ func TestQueueRefusesAChangedConsumer(t *testing.T) {
 	}
 }
 
-// Who was cut off while the queue was made anew, and while others took from the new
-// one, knows its epoch: by the old one its messages would look settled (P3).
+// An instance that was cut off while the queue was made anew, and while others took from
+// the new one, knows its epoch: by the old one its messages would look settled (P3).
 func TestEpochIsNewBehindOthers(t *testing.T) {
 	w := on(t, one).slowly()
 	w.sell(t, 5, "shirt")

@@ -134,8 +134,8 @@ func TestLeaveLetsAnotherTakeOver(t *testing.T) {
 	})
 }
 
-// Whoever leaves while messages come does not take one with him: it would be missed
-// only after the time to a redelivery.
+// An instance that leaves while messages come does not take one along: it would come back
+// only after AckWait.
 func TestLeaveAmidMessages(t *testing.T) {
 	w := on(t, three).slowly()
 	conns := [2]*broker.Conn{w.sell(t, 5, "shirt"), w.connect(t)}
@@ -172,7 +172,7 @@ func TestLeaveAmidMessages(t *testing.T) {
 	}
 }
 
-// A stand-by that goes leaves the one who decides its pin.
+// A stand-by that goes leaves the deciding instance its pin.
 func TestLeaveIsForTheOneWhoHasIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		w.slowly()

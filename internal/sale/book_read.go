@@ -157,8 +157,8 @@ func (b *Book) before(x, y *record) bool {
 	return b.indexed[x.product].id < b.indexed[y.product].id
 }
 
-// Taken is the product's order with that id, whoever's it is: no other order of the
-// product can be placed under it. It is for those who place orders, not for readers.
+// Taken is the product's order with that id, of any buyer: no other order of the
+// product can be placed under it. It is for placing orders, not for showing them.
 func (b *Book) Taken(id OrderID, product ProductID) (Status, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

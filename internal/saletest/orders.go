@@ -11,7 +11,7 @@ import (
 )
 
 // Orders is the stream behind the queues: one sequence for all products, one
-// message in hand per product, and a redelivery to the next one who asks when it was
+// message in hand per product, and a redelivery to the next one that asks when it was
 // not acknowledged in time. Orders and desk lines of a product stand in one line.
 type Orders struct {
 	ackWait time.Duration
