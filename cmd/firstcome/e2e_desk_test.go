@@ -25,7 +25,9 @@ func TestDeskByHand(t *testing.T) {
 		`{"do":"terms","limit_per_buyer":3,"opens_at":null,"closes_at":"9999-12-31T23:59:59Z"}`,
 	}, "\n"))
 	dead := []struct{ subject, line, reason string }{
-		{"desk", `{"do":"supply","units":1,"colour":"red"}`, "colour: unknown field"},
+		{"desk", `{"do":"supply","units":1,"colour":"red"}`, `unknown field "colour"`},
+		{"desk", `{"do":"supply","units":1,"` + strings.Repeat("c", 100<<10) + `":"red"}`, `unknown field "` + strings.Repeat("c", 40) + `…"`},
+		{"desk", `{"do":"supply","units":1,"` + `a\nb` + `":"red"}`, `unknown field "a\nb"`},
 		{"desk", `{"do":"supply","units":1,"available":1}`, "a supply needs units or available, and not both"},
 		{"desk", `{"do":"supply","units":1,"units":2}`, `"units" is there twice`},
 		{"desk", `{"do":"terms","paused":true,"units":1}`, "terms change no units"},
@@ -34,7 +36,7 @@ func TestDeskByHand(t *testing.T) {
 		{"desk", `{"do":"terms","paused":true,"why":"` + strings.Repeat("w", 10<<10) + `"}`, "why: more than 500 bytes"},
 		{"desk", `{"do":"terms","paused":true,"by":"a\u0000b"}`, "by: a control character"},
 		{"desk", "{\"do\":\"terms\",\"paused\":true}\x00", "something stands behind the JSON object"},
-		{"desk", `{"email":"ann@example.com"}`, "email: unknown field"},
+		{"desk", `{"email":"ann@example.com"}`, `unknown field "email"`},
 		{"orders", `{"do":"supply","units":5}`, "email is missing"},
 	}
 	for _, d := range dead {

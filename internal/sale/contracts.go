@@ -69,7 +69,7 @@ type DeadLetter struct {
 	Epoch   string
 	Seq     uint64
 	Line    int
-	Reason  string
+	Reason  string // a line of some hundred bytes at most, whatever Raw is
 	Raw     []byte
 }
 

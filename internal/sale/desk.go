@@ -77,7 +77,10 @@ func readDeskFields(fields map[string]json.RawMessage, strict bool) (line DeskLi
 		return string(v) == "null" && slices.Contains(nullIsMissing, name)
 	})
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if err := line.set(name, fields[name]); err != nil && (strict || err != errUnknownField) {
+		switch err := line.set(name, fields[name]); {
+		case err == errUnknownField && strict:
+			return line, fmt.Errorf("%w %s", err, quoted(name))
+		case err != nil && err != errUnknownField:
 			return line, fmt.Errorf("%s: %w", name, err)
 		}
 	}
